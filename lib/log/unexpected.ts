@@ -75,6 +75,11 @@ export function noteFailure(what: string, error: unknown): void {
   report?.(error, what);
 }
 
+/** Count and tell of a part that has failed and cannot be started again: a daemon starts again as a whole. */
+export function noteFatal(what: string, error: unknown): void {
+  report?.(error, what, false);
+}
+
 /** Run one of several independent functions; an error is reported with `what`, not thrown. */
 export function guarded(what: string, fn: () => void): void {
   try {

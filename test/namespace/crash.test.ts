@@ -92,6 +92,71 @@ test.each(["throw", "reject"])(
   300_000,
 );
 
+test("a thread that fails, ends or hangs is made again, and leaves a report that names our source", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "weave-daemon-"));
+  try {
+    const support = "test/support/failingthread";
+    const threads = [`${support}.ts`, "lib/overlay/sleeve/worker.ts"];
+    const file = join(folder, "daemon");
+    const compile = [
+      process.execPath,
+      "build",
+      `${support}s.ts`,
+      ...threads,
+      ...COMPILE,
+      `--outfile=${file}`,
+    ];
+    Bun.spawnSync(compile, { cwd: join(import.meta.dir, "../..") });
+    const child = Bun.spawn([file], {
+      env: { ...process.env, WEAVE_STATE_DIR: folder },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [out, log] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+    expect(await child.exited).toBe(0);
+    const again = (why: string) => `2 engines, the sleeve engine has failed 1 times, the last: ${why}`;
+    const broken = "undefined is not an object (evaluating 'params.peer')";
+    expect(out.trim().split("\n")).toEqual([
+      ...["throw", "exit", "loop"].map((how) => `${how}: BusyError, then answered`),
+      `engine message: ${again(broken)}`,
+      "engine frame: 1 engines, ",
+      `engine exit: ${again("its thread has ended (exit code 3)")}`,
+      `engine loop: ${again("it has handled no message for 60 s")}`,
+      `done ${child.pid}`,
+    ]);
+    const crashes = readdirSync(join(folder, "crashes"))
+      .sort()
+      .map((name) => JSON.parse(readFileSync(join(folder, "crashes", name), "utf8")));
+    const [work, engine] = ["the container work thread", "the sleeve engine"];
+    expect(
+      crashes.map(({ what, error }) => [
+        what,
+        error.message,
+        error.stack[0].replace(/^.*?([\w/.]+:\d+).*$/, "$1"),
+      ]),
+    ).toEqual([
+      [work, "a fault of ours", `${support}.ts:5`],
+      [work, "container work: the thread has ended (exit code 3)", expect.stringContaining("workthread.ts:")],
+      [work, "container work: no answer within 0.5 s (inspect)", expect.stringContaining("workthread.ts:")],
+      [engine, broken, expect.stringContaining("lib/overlay/sleeve/link.ts:")],
+      [
+        engine,
+        expect.stringContaining("broadcast"),
+        expect.stringContaining("lib/overlay/sleeve/routes.ts:"),
+      ],
+      [engine, "its thread has ended (exit code 3)", expect.stringContaining("sleeve/thread.ts:")],
+      [engine, "it has handled no message for 60 s", expect.stringContaining("sleeve/thread.ts:")],
+    ]);
+    for (const [i, { kind, state, log }] of crashes.entries()) {
+      expect([kind, state]).toEqual(["failed part", { known: "something" }]);
+      expect(log.filter((line: string) => line.includes("unexpected error in")).length).toBe(i + 1);
+    }
+    expect(log).not.toContain("starting again");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}, 300_000);
+
 /** Pings a second. */
 const RATE = 50;
 

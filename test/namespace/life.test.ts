@@ -292,7 +292,12 @@ test.each([
     await talk();
     expect(await b.weave("status")).toContain("the sleeve engine has failed");
     expect(b.pid).toBe(pid);
-    expect(b.log).not.toContain("unexpected error");
+    const [report = "", ...others] = readdirSync(join(b.folder, "lib/crashes"));
+    expect(others).toEqual([]);
+    expect(JSON.parse(readFileSync(join(b.folder, "lib/crashes", report), "utf8"))).toMatchObject({
+      kind: "failed part",
+      what: "the sleeve engine",
+    });
   },
   300_000,
 );

@@ -1,7 +1,8 @@
 // Sleeve over many ends of its engine: connections end with it, and what they had is free again.
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, spyOn, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import * as unexpected from "../../lib/log/unexpected.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { MAX_LINKS } from "../../lib/overlay/sleeve/counters.ts";
@@ -91,5 +92,33 @@ test("after each end of the engine all link numbers are free, and those of befor
     clock.advance(MINUTE);
     expect([restarts, engines.length]).toEqual([round + 1, round + 2]);
     expect(engines.at(-1)?.told).toEqual([]);
+  }
+});
+
+test("an engine that does not end makes the router start again, with the reason", async () => {
+  const fatal = spyOn(unexpected, "noteFatal").mockImplementation(() => {});
+  try {
+    let fail: ((reason: string) => void) | undefined;
+    const nothing = () => {};
+    const restarted = () => fail === undefined || expect.unreachable();
+    overlay = new SleeveOverlay(
+      { name, host: "127.0.0.1", port: 0, tapFd: -1, macsFd: -1 },
+      new SimulatedClock(1_000),
+      silentLog,
+      nothing,
+      nothing,
+      restarted,
+      (_setup, _clock, listener) => {
+        fail = listener.failed;
+        return { post: nothing, stop: async () => false };
+      },
+    );
+    fail?.("it has handled no message for 10 s");
+    await Bun.sleep(0);
+    const why = "the sleeve engine hangs and does not end: it has handled no message for 10 s";
+    expect(fatal.mock.calls).toEqual([["the sleeve engine", new Error(why)]]);
+    expect(overlay.notes()).toEqual([why]);
+  } finally {
+    fatal.mockRestore();
   }
 });

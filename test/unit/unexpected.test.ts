@@ -58,6 +58,7 @@ describe("unexpected errors", () => {
       });
     }).toThrow(error);
     subject.noteFailure("a part", error);
+    subject.noteFatal("a part", error);
     expect([subject.unexpectedErrors(), subject.unexpectedNotes()]).toEqual([
       { count: 0, last: undefined },
       [],
@@ -96,12 +97,14 @@ describe("unexpected errors", () => {
     }
     subject.noteFailure("a thread", two);
     subject.noteFailure("a thread", two);
+    subject.noteFatal("an engine", two);
     handlers.get("unhandledRejection")?.("a text");
     expect(told).toEqual([
       { error: one, what: "a part", caught: true },
       { error: one, what: "a callback", caught: false },
       { error: one, what: "a callback", caught: false },
       { error: two, what: "a thread", caught: true },
+      { error: two, what: "an engine", caught: false },
       { error: "a text", what: "a detached promise", caught: false },
     ]);
     expect(subject.unexpectedErrors().last).toBe("a detached promise: a text");

@@ -1,11 +1,13 @@
 // The thread for container work: its answers, its failures and hangs, and the bounds on both. Threads run a program of the test.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { systemClock } from "../../lib/clock/clock.ts";
 import { AlreadyAttachedError } from "../../lib/host/attach.ts";
 import { BusyError, WorkThread } from "../../lib/host/workthread.ts";
+import { eventually } from "../support/hosts.ts";
 import { simulateSystemClock } from "../support/systemclock.ts";
 
 /** Does what the first parameter of an operation says. */
@@ -20,6 +22,11 @@ parentPort.on("message", ({ id, operation, parameters: [what] }) => {
   if (by === "refuse") parentPort.postMessage({ id, failure: { name: "AlreadyAttachedError", message: "is attached" } });
   if (by === "throw") throw new Error("it broke");
   if (by === "exit") process.exit(3);
+  if (by === "loop") for (;;) {}
+  if (by === "sleep") {
+    appendFileSync(new URL("starts", import.meta.url), "x");
+    Bun.sleepSync(2_000);
+  }
 });
 `;
 
@@ -45,6 +52,17 @@ function thread(timeoutMs = 60_000): WorkThread {
   threads.push(made);
   return made;
 }
+const LIMITS = [
+  { name: "container-work", value: 0, max: 1_024 },
+  { name: "hanging-threads", value: 0, max: 5 },
+];
+/** Resolves once all abandoned threads have ended. */
+const ended = (of: WorkThread) =>
+  eventually(
+    "abandoned threads end",
+    async () => of.limits()[1]?.value,
+    (value) => value === 0,
+  );
 /** How a call is rejected. */
 const failure = (call: Promise<unknown>): Promise<Error> =>
   call.then(
@@ -52,6 +70,7 @@ const failure = (call: Promise<unknown>): Promise<Error> =>
     (error) => error,
   );
 const starts = () => readFileSync(join(folder, "starts"), "utf8").length;
+const started = () => (existsSync(join(folder, "starts")) ? starts() : 0);
 const ask = (of: WorkThread, what: string) => of.attach({ do: what } as never) as Promise<unknown>;
 
 describe("the work thread", () => {
@@ -75,7 +94,7 @@ describe("the work thread", () => {
       ]);
     // A second answer of one call is nobody's.
     expect([await ask(of, "twice"), await ask(of, "answer")]).toEqual([0, ["attach", { do: "answer" }]]);
-    expect([of.notes(), of.limits()]).toEqual([[], [{ name: "container-work", value: 0, max: 1_024 }]]);
+    expect([of.notes(), of.limits()]).toEqual([[], LIMITS]);
   });
 
   test.each([
@@ -95,14 +114,42 @@ describe("the work thread", () => {
     expect([await ask(of, "answer"), of.limits()[0]?.value]).toEqual([["attach", { do: "answer" }], 0]);
   });
 
-  test("that hangs is given up after its time, in seconds", async () => {
+  test.each(["hang", "loop"])("that hangs (%s) is given up after its time, in seconds", async (how) => {
     const of = thread(100);
-    const failed = await failure(ask(of, "hang"));
-    expect([failed instanceof BusyError, failed.message]).toEqual([
-      true,
-      "container work: no answer within 0.1 s",
-    ]);
-    expect(of.notes()[0]).toEndWith("the last: container work: no answer within 0.1 s");
+    const failed = failure(ask(of, how));
+    time.clock.advance(99);
+    expect(of.notes()).toEqual([]);
+    time.clock.advance(1);
+    expect(await failed).toBeInstanceOf(BusyError);
+    expect((await failed).message).toBe("container work: no answer within 0.1 s (attach)");
+    expect(of.notes()[0]).toEndWith("the last: container work: no answer within 0.1 s (attach)");
+    expect(await ask(of, "answer")).toBeDefined();
+    await ended(of);
+  });
+
+  test("is given the time that this process runs, not that of a stop", async () => {
+    const of = thread(100);
+    const answered = ask(of, "answer");
+    // 60 of the 100 ms are a stop.
+    spyOn(systemClock, "now").mockImplementation(() => time.clock.now() - 60);
+    time.clock.advance(100);
+    expect(of.notes()).toEqual([]);
+    expect(await answered).toBeDefined();
+  });
+
+  test("is not started beside five that hang", async () => {
+    const of = thread(100);
+    for (let i = 1; i <= 5; i++) {
+      const failed = failure(ask(of, "sleep"));
+      // Twice each: the thread, and its sleep, which nothing ends.
+      await eventually("it sleeps", started, (count) => count === 2 * i);
+      time.clock.advance(12_000);
+      expect((await failed).message).toContain("no answer within");
+    }
+    expect(of.limits()[1]?.value).toBe(5);
+    expect((await failure(ask(of, "answer"))).message).toBe("container work: 5 threads hang");
+    await ended(of);
+    expect(await ask(of, "answer")).toBeDefined();
   });
 
   test("may fail 5 times, then once every 12 s", async () => {

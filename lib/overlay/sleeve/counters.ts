@@ -23,6 +23,8 @@ export const COUNTERS = {
   astray: 11,
   /** Bugs of ours: exceptions, each of which cost a frame or a datagram. */
   errors: 12,
+  /** Messages of the router that the engine has handled. */
+  messages: 13,
 } as const;
 
 const NAMES = Object.keys(COUNTERS) as (keyof typeof COUNTERS)[];
@@ -46,6 +48,10 @@ export class Counters {
 
   add(counter: number, count: number): void {
     this.#numbers[counter] = (this.#numbers[counter] as number) + count;
+  }
+
+  get(counter: number): number {
+    return this.#numbers[counter] as number;
   }
 
   /** Note a datagram received by a link; `now` in ms. */

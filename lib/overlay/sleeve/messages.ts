@@ -44,7 +44,5 @@ export type FromEngine =
   | { readonly type: "tooBig"; readonly index: number; readonly mtu: number }
   /** The TAP link was removed; the engine ignores it until `tapRestored`. */
   | { readonly type: "tapRemoved" }
-  /** An exception cost a frame or a datagram. */
-  | { readonly type: "error"; readonly reason: string }
-  /** The engine has failed. */
-  | { readonly type: "failed"; readonly reason: string };
+  /** An exception cost a frame or a datagram; with its stack the first time that it comes from its place. */
+  | { readonly type: "error"; readonly reason: string; readonly stack?: string | undefined };

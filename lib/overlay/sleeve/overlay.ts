@@ -5,7 +5,7 @@ import type { Clock, Timer } from "../../clock/clock.ts";
 import { Restarts } from "../../clock/restarts.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
-import { detached, guarded } from "../../log/unexpected.ts";
+import { detached, guarded, noteFailure, noteFatal } from "../../log/unexpected.ts";
 import { nameToBytes, type PeerName } from "../../mesh/name.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { Limit } from "../../sys/limit.ts";
@@ -299,8 +299,8 @@ export class SleeveOverlay implements NamedOverlay {
 
   async #startAgain(reason: string): Promise<void> {
     if (!(await this.#engine.stop())) {
-      this.#dead = `the sleeve engine hangs and cannot be restarted (${reason}); launch weave again`;
-      return this.log.error(this.#dead);
+      this.#dead = `the sleeve engine hangs and does not end: ${reason}`;
+      return noteFatal("the sleeve engine", new Error(this.#dead));
     }
     if (this.#stopped) return;
     this.#restarts.after(reason, () => {
@@ -329,7 +329,12 @@ export class SleeveOverlay implements NamedOverlay {
       case "tapRemoved":
         return this.tapRemoved();
       case "error":
+        if (message.stack !== undefined) noteFailure("the sleeve engine", thrown(message));
         return this.#warn("error", `sleeve lost a frame: ${message.reason}`);
     }
   }
 }
+
+/** Return the error that the engine has told of. */
+const thrown = ({ reason, stack }: { reason: string; stack?: string | undefined }) =>
+  Object.assign(new Error(reason), { stack });

@@ -30,96 +30,109 @@ const FRAMES_AT_ONCE = 64;
 const ERROR_PAUSE_MS = 10;
 /** Bytes of an error text: messages to the router have to be short (PIPE_BUF). */
 const MAX_REASON = 200;
+const MAX_STACK = 2_000;
+/** Bound on places whose errors have been told with their stack. */
+const MAX_PLACES = 100;
 // Indexes of the polled files.
 const CONTROL = 0;
 const TAP = 1;
 
-/** Run until a stop message comes. */
+/** Run until a stop message comes. Throws what the thread then fails with. */
 export async function runEngine(setup: EngineSetup): Promise<void> {
   const { readFd, writeFd, tapFd, udpFd, macsFd, name } = setup;
   const post = (message: FromEngine) => offerMessage(writeFd, message);
-  try {
-    const arena = new Arena(ARENA);
-    const counters = new Counters(setup.counters);
-    const secretbox = await loadSecretbox(arena);
-    const aegis = setup.aegis ? await loadAegis() : undefined;
-    const macs = macsFromFd(macsFd);
-    const udp = new UdpSocket(arena, counters, udpFd, (link, mtu) =>
-      post({ type: "tooBig", index: link.params.index, mtu }),
-    );
-    const writev = syscallNumber("writev");
-    const read = syscallNumber("read");
-    let now = performance.now();
-    const engine = new Engine(
-      arena,
-      secretbox,
-      name,
-      {
-        send: (batch) => udp.send(batch),
-        write(iovecs, pieces) {
-          rawSyscall(writev, tapFd, arena.address + iovecs, pieces, 0, 0, 0);
-        },
-        now: () => now,
-        learn: (at, peer) =>
-          macs.set(formatMac(arena.bytes.subarray(at, at + 6)), { peer, seen: monotonicNow() }),
-        special: (link, frame) => post({ type: "special", index: link.params.index, frame }),
+  const arena = new Arena(ARENA);
+  const counters = new Counters(setup.counters);
+  const secretbox = await loadSecretbox(arena);
+  const aegis = setup.aegis ? await loadAegis() : undefined;
+  const macs = macsFromFd(macsFd);
+  const udp = new UdpSocket(arena, counters, udpFd, (link, mtu) =>
+    post({ type: "tooBig", index: link.params.index, mtu }),
+  );
+  const writev = syscallNumber("writev");
+  const read = syscallNumber("read");
+  let now = performance.now();
+  const engine = new Engine(
+    arena,
+    secretbox,
+    name,
+    {
+      send: (batch) => udp.send(batch),
+      write(iovecs, pieces) {
+        rawSyscall(writev, tapFd, arena.address + iovecs, pieces, 0, 0, 0);
       },
-      counters,
-      aegis,
-    );
-    // The frame's IP header lies on a multiple of 4 behind virtio header, tag and Ethernet header.
-    const buffer = arena.reserve(TAP_BUFFER) + ((4 - ((VIRTIO_HEADER + TAG_LENGTH + 14) % 4)) % 4);
-    const files = new PolledFiles(arena, [readFd, tapFd, udpFd]);
-    const reader = new MessageReader();
-    const piece = new Uint8Array(65_536);
-    const received = (at: number, length: number, address: number, from: number) =>
-      engine.received(at, length, address, from);
-    /** Hand frames and datagrams that wait to the engine. Returns true where there may be more. */
-    const move = (): boolean => {
-      let busy = false;
-      for (let i = 0; i < FRAMES_AT_ONCE; i++) {
-        const length = Number(rawSyscall(read, tapFd, arena.address + buffer, TAP_BUFFER - 8, 0, 0, 0));
-        if (length <= 0) break;
-        busy = true;
-        engine.captured(buffer, length);
-      }
-      engine.flush();
-      if (udp.receive(received) > 0) {
-        busy = true;
-        engine.flush();
-      }
-      return busy;
-    };
-    const releases = new QuietTimes([STARTED_MS, MESHED_MS], RELEASE_MS, now);
-    post({ type: "ready", crypto: secretbox.kind, aegis: aegis !== undefined });
-
-    for (let busy = false; ; ) {
-      files.wait(busy);
-      now = performance.now();
-      if (files.readable(CONTROL)) {
-        const messages = readMessages(readFd, reader, piece) as ToEngine[][];
-        if (!messages.flat().every((message) => handle(message, engine, files))) break;
-      }
-      if (files.failed(CONTROL)) break;
-      if (files.failed(TAP)) {
-        files.pause(TAP);
-        post({ type: "tapRemoved" });
-      }
-      try {
-        busy = move();
-      } catch (error) {
-        // The frame or datagram at fault is read already; pause in case it is not.
-        busy = false;
-        counters.add(COUNTERS.errors, 1);
-        post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON) });
-        sleepSync(ERROR_PAUSE_MS);
-      }
-      // This thread never returns to the event loop, where garbage is looked for: it would have up to 32 MB of it.
-      if (!busy && releases.due(now)) Bun.gc(true);
+      now: () => now,
+      learn: (at, peer) =>
+        macs.set(formatMac(arena.bytes.subarray(at, at + 6)), { peer, seen: monotonicNow() }),
+      special: (link, frame) => post({ type: "special", index: link.params.index, frame }),
+    },
+    counters,
+    aegis,
+  );
+  // The frame's IP header lies on a multiple of 4 behind virtio header, tag and Ethernet header.
+  const buffer = arena.reserve(TAP_BUFFER) + ((4 - ((VIRTIO_HEADER + TAG_LENGTH + 14) % 4)) % 4);
+  const files = new PolledFiles(arena, [readFd, tapFd, udpFd]);
+  const reader = new MessageReader();
+  const piece = new Uint8Array(65_536);
+  const received = (at: number, length: number, address: number, from: number) =>
+    engine.received(at, length, address, from);
+  /** Hand frames and datagrams that wait to the engine. Returns true where there may be more. */
+  const move = (): boolean => {
+    let busy = false;
+    for (let i = 0; i < FRAMES_AT_ONCE; i++) {
+      const length = Number(rawSyscall(read, tapFd, arena.address + buffer, TAP_BUFFER - 8, 0, 0, 0));
+      if (length <= 0) break;
+      busy = true;
+      engine.captured(buffer, length);
     }
-  } catch (error) {
-    post({ type: "failed", reason: reasonOf(error).slice(0, MAX_REASON) });
+    engine.flush();
+    if (udp.receive(received) > 0) {
+      busy = true;
+      engine.flush();
+    }
+    return busy;
+  };
+  const stackOf = firstStacks();
+  const releases = new QuietTimes([STARTED_MS, MESHED_MS], RELEASE_MS, now);
+  post({ type: "ready", crypto: secretbox.kind, aegis: aegis !== undefined });
+
+  for (let busy = false; ; ) {
+    files.wait(busy);
+    now = performance.now();
+    if (files.readable(CONTROL)) {
+      const messages = (readMessages(readFd, reader, piece) as ToEngine[][]).flat();
+      if (!messages.every((message) => handle(message, engine, files))) break;
+      counters.add(COUNTERS.messages, messages.length);
+    }
+    if (files.failed(CONTROL)) break;
+    if (files.failed(TAP)) {
+      files.pause(TAP);
+      post({ type: "tapRemoved" });
+    }
+    try {
+      busy = move();
+    } catch (error) {
+      // The frame or datagram at fault is read already; pause in case it is not.
+      busy = false;
+      counters.add(COUNTERS.errors, 1);
+      post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON), stack: stackOf(error) });
+      sleepSync(ERROR_PAUSE_MS);
+    }
+    // This thread never returns to the event loop, where garbage is looked for: it would have up to 32 MB of it.
+    if (!busy && releases.due(now)) Bun.gc(true);
   }
+}
+
+/** Return a function that returns the stack of the first error of each place. */
+function firstStacks(): (error: unknown) => string | undefined {
+  const places = new Set<string>();
+  return (error) => {
+    const { stack = "" } = error instanceof Error ? error : {};
+    const [place] = /^ +at .*$/m.exec(stack) ?? [];
+    if (place === undefined || places.has(place) || places.size >= MAX_PLACES) return undefined;
+    places.add(place);
+    return stack.slice(0, MAX_STACK);
+  };
 }
 
 /** Handle a message of the router. Returns false for the stop message. */

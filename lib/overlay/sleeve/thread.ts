@@ -6,6 +6,7 @@ import { noteFailure } from "../../log/unexpected.ts";
 import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
 import { type Watch, watchReadable } from "../../sys/readable.ts";
 import { reasonOf } from "../../sys/reason.ts";
+import { COUNTERS, Counters } from "./counters.ts";
 import type { EngineSetup, FromEngine, ToEngine } from "./messages.ts";
 import { queueForEngine } from "./queue.ts";
 
@@ -15,8 +16,11 @@ const WORKER = import.meta.path.startsWith("/$bunfs/") ? "./lib/overlay/sleeve/w
 const POST_DELAY_MS = 2;
 /** While the engine has not read the last messages. */
 const FLUSH_RETRY_MS = 20;
-/** An engine that reads nothing for so long has failed. */
+/** Interval of looks at what the engine has handled, while it has something to handle. */
+const LOOK_MS = 1_000;
+/** An engine that handles nothing of what it has to for so long has failed; one that starts has longer. */
 const STUCK_MS = 10_000;
+const START_MS = 60_000;
 /** Timeout of the engine's end; after it the thread stays until the process ends. */
 const STOP_MS = 1_000;
 
@@ -42,8 +46,14 @@ class EngineThread {
   readonly #worker: Worker;
   readonly #exited: Promise<true>;
   readonly #waiting: ToEngine[] = [];
-  #stuckSince: number | undefined;
+  readonly #counters: Counters;
+  /** Sum of the messages that this engine and those before it have handled, with those written to it. */
+  #written: number;
+  #handled = 0;
+  /** When the engine last handled something, or had nothing to handle. */
+  #movedAt: number;
   #flushing: Timer | undefined;
+  #looking: Timer | undefined;
   #ready = false;
   #over = false;
 
@@ -51,27 +61,29 @@ class EngineThread {
     setup: Omit<EngineSetup, "readFd" | "writeFd">,
     private readonly clock: Clock,
     private readonly listener: EngineListener,
+    program = new URL(WORKER, import.meta.url),
   ) {
+    this.#counters = new Counters(setup.counters);
+    this.#written = this.#counters.get(COUNTERS.messages);
+    this.#movedAt = clock.now();
     const reader = new MessageReader();
     this.#watch = watchReadable(
       this.#up.readFd,
       (piece) => {
         for (const message of reader.take(piece) as FromEngine[]) this.#received(message);
       },
-      (error) => this.#failed(error.message),
+      (error) => this.#failed(error),
     );
     const workerData = { ...setup, readFd: this.#down.readFd, writeFd: this.#up.writeFd };
-    this.#worker = new Worker(new URL(WORKER, import.meta.url), { workerData });
-    this.#worker.on("error", (error: Error) => {
-      noteFailure("the sleeve engine", error);
-      this.#failed(error.message);
-    });
+    this.#worker = new Worker(program, { workerData });
+    this.#worker.on("error", (error) => this.#failed(error));
     this.#exited = new Promise((resolve) =>
-      this.#worker.once("exit", () => {
-        this.#failed("its thread has ended");
+      this.#worker.once("exit", (code) => {
+        this.#failed(new Error(`its thread has ended (exit code ${code})`));
         resolve(true);
       }),
     );
+    this.#lookLater();
   }
 
   /** Send a message soon, together with others: there are many when routers start together. */
@@ -88,6 +100,7 @@ class EngineThread {
   async stop(): Promise<boolean> {
     this.#over = true;
     this.#flushing?.cancel();
+    this.#looking?.cancel();
     try {
       if (this.#writer.backlog === 0) this.#writer.write([{ type: "stop" }]);
     } catch {
@@ -117,22 +130,38 @@ class EngineThread {
     if (this.#over) return;
     try {
       this.#writer.flush();
-      if (this.#writer.backlog === 0 && this.#waiting.length > 0) this.#writer.write(this.#waiting.splice(0));
+      if (this.#writer.backlog === 0 && this.#waiting.length > 0) {
+        const messages = this.#waiting.splice(0);
+        this.#written += messages.length;
+        this.#writer.write(messages);
+      }
     } catch (error) {
-      return this.#failed(reasonOf(error));
+      return this.#failed(error);
     }
-    if (this.#writer.backlog === 0) {
-      this.#stuckSince = undefined;
-      return;
-    }
-    this.#stuckSince ??= this.clock.now();
-    if (this.clock.now() - this.#stuckSince > STUCK_MS)
-      return this.#failed(`it has not taken a message for ${STUCK_MS / 1000} s`);
-    this.#flushing = this.clock.after(FLUSH_RETRY_MS, () => this.#flush());
+    if (this.#writer.backlog > 0) this.#flushing = this.clock.after(FLUSH_RETRY_MS, () => this.#flush());
+    if (!this.#looking) this.#movedAt = this.clock.now();
+    this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#looking ??= this.clock.after(LOOK_MS, () => this.#look());
+  }
+
+  /** Fail if the engine has handled nothing for too long; look again while it has something to handle. */
+  #look(): void {
+    this.#looking = undefined;
+    if (this.#over) return;
+    const handled = this.#counters.get(COUNTERS.messages);
+    if (handled !== this.#handled) this.#movedAt = this.clock.now();
+    this.#handled = handled;
+    if (this.#ready && handled >= this.#written) return;
+    const limit = this.#ready ? STUCK_MS : START_MS;
+    if (this.clock.now() - this.#movedAt > limit)
+      return this.#failed(new Error(`it has handled no message for ${limit / 1000} s`));
+    this.#lookLater();
   }
 
   #received(message: FromEngine): void {
-    if (message.type === "failed") return this.#failed(message.reason);
     if (message.type === "ready") {
       this.#ready = true;
       this.#flush();
@@ -140,9 +169,10 @@ class EngineThread {
     this.listener.received(message);
   }
 
-  #failed(reason: string): void {
+  #failed(error: unknown): void {
     if (this.#over) return;
     this.#over = true;
-    this.listener.failed(reason);
+    noteFailure("the sleeve engine", error);
+    this.listener.failed(reasonOf(error));
   }
 }
