@@ -3,11 +3,11 @@
 import type { Command } from "./arguments.ts";
 
 const LOADERS = {
-  launch: async () => (await import("./commands/lifecycle.ts")).launch,
-  stop: async () => (await import("./commands/lifecycle.ts")).stop,
+  launch: async () => (await import("./commands/launch.ts")).launch,
+  stop: async () => (await import("./commands/stop.ts")).stop,
   reset: async () => (await import("./commands/reset.ts")).reset,
   migrate: async () => (await import("./commands/migrate.ts")).migrate,
-  version: async () => (await import("./commands/status.ts")).version,
+  version: async () => (await import("./commands/version.ts")).version,
   completion: async () => (await import("./commands/completion.ts")).completion,
   manual: async (): Promise<Command> => (await import("./commands/manual.ts")).manual(loadCommands),
   connect: async () => (await import("./commands/peers.ts")).connect,
@@ -17,7 +17,7 @@ const LOADERS = {
   attach: async () => (await import("./commands/attach.ts")).attach,
   detach: async () => (await import("./commands/attach.ts")).detach,
   "oci-hook": async () => (await import("./commands/ocihook.ts")).ociHook,
-  ps: async () => (await import("./commands/status.ts")).ps,
+  ps: async () => (await import("./commands/ps.ts")).ps,
   "dns-add": async () => (await import("./commands/names.ts")).dnsAdd,
   "dns-remove": async () => (await import("./commands/names.ts")).dnsRemove,
   "dns-lookup": async () => (await import("./commands/names.ts")).dnsLookup,
@@ -34,7 +34,7 @@ const LOADERS = {
   status: async () => (await import("./commands/status.ts")).status,
   top: async () => (await import("./commands/top.ts")).top,
   ui: async () => (await import("./commands/ui.ts")).ui,
-  report: async () => (await import("./commands/status.ts")).report,
+  report: async () => (await import("./commands/report.ts")).report,
   logs: async () => (await import("./commands/logs.ts")).logs,
   doctor: async () => (await import("./commands/doctor.ts")).doctor,
   trace: async () => (await import("./commands/trace.ts")).trace,

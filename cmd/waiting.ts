@@ -1,5 +1,4 @@
 // Progress of long waits: on a terminal in a line that is replaced, elsewhere a line for each new text, none with --json.
-import yoctoSpinner from "yocto-spinner";
 import { type ApiClient, ApiError, apiClient } from "../lib/api/client.ts";
 import { printable } from "../lib/log/printable.ts";
 import type { Arguments } from "./arguments.ts";
@@ -22,7 +21,10 @@ function replacesLines(stream: NodeJS.WriteStream): boolean {
 }
 
 /** Progress on standard error. */
-export function progress({ options }: Pick<Arguments, "options">, stream = process.stderr): Progress {
+export async function progress(
+  { options }: Pick<Arguments, "options">,
+  stream = process.stderr,
+): Promise<Progress> {
   if (options["json"]) return QUIET;
   if (!replacesLines(stream)) {
     let last = "";
@@ -32,6 +34,8 @@ export function progress({ options }: Pick<Arguments, "options">, stream = proce
     };
     return { say, end() {} };
   }
+  // Most waits end before there is anything to show.
+  const { default: yoctoSpinner } = await import("yocto-spinner");
   const spinner = yoctoSpinner({ stream });
   return {
     say(text) {
@@ -50,9 +54,10 @@ export async function withProgress<T>(
   work: Promise<T>,
   what: string | (() => Promise<string | undefined>),
 ): Promise<T> {
-  const shown = progress(args);
+  let shown: Progress | undefined;
   const tell = async () => {
     const text = typeof what === "string" ? what : await what().catch(() => undefined);
+    shown ??= await progress(args);
     if (text !== undefined && !ended) shown.say(text);
     if (!ended) timer = setTimeout(tell, NOTICE_AFTER_MS);
   };
@@ -63,7 +68,7 @@ export async function withProgress<T>(
   } finally {
     ended = true;
     clearTimeout(timer);
-    shown.end();
+    shown?.end();
   }
 }
 

@@ -161,7 +161,7 @@ if (import.meta.main) {
   const outdir = given ? join(root, "dist", target) : join(root, "dist");
   mkdirSync(outdir, { recursive: true });
   const started = performance.now();
-  const shown = progress({ options: {} });
+  const shown = await progress({ options: {} });
   const sources: string[] = [];
   for (const [i, name] of EXECUTABLES.entries()) {
     shown.say(`building ${name} for ${target} (${i + 1} of ${EXECUTABLES.length})`);

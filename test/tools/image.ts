@@ -66,7 +66,7 @@ if (import.meta.main) {
   try {
     if (args.length !== 0 && (option !== "--tag" || args.length !== 2))
       throw new Error("usage: npm run image [-- --tag NAME]");
-    const shown = progress({ options: {} });
+    const shown = await progress({ options: {} });
     if (!process.argv.includes("--built")) {
       shown.say("building weave");
       build("weave", `linux-${process.arch}`, join(root, "dist"));

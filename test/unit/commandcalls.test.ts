@@ -3,8 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { expose, hide } from "../../cmd/commands/expose.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "../../cmd/commands/names.ts";
 import { connect, forget, prime, rmpeer } from "../../cmd/commands/peers.ts";
-import { report, status, version } from "../../cmd/commands/status.ts";
+import { report } from "../../cmd/commands/report.ts";
+import { status } from "../../cmd/commands/status.ts";
 import { target } from "../../cmd/commands/target.ts";
+import { version } from "../../cmd/commands/version.ts";
 import { ask } from "../support/fakerouter.ts";
 
 const IP = (...owned: [string, string[]][]) =>

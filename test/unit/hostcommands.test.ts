@@ -13,9 +13,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { attach, detach } from "../../cmd/commands/attach.ts";
+import { ps } from "../../cmd/commands/ps.ts";
 import { reset } from "../../cmd/commands/reset.ts";
 import { setup } from "../../cmd/commands/setup.ts";
-import { ps } from "../../cmd/commands/status.ts";
 import * as service from "../../cmd/service.ts";
 import * as confirming from "../../cmd/steps.ts";
 import { parseCidr } from "../../lib/address/ipv4.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as cnifolders from "../../cmd/cnifolders.ts";
 import { doctor } from "../../cmd/commands/doctor.ts";
-import { launch } from "../../cmd/commands/lifecycle.ts";
+import { launch } from "../../cmd/commands/launch.ts";
 import { migrate } from "../../cmd/commands/migrate.ts";
 import * as launching from "../../cmd/launching.ts";
 import * as agents from "../../cmd/mesos.ts";

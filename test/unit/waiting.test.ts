@@ -83,9 +83,9 @@ describe("progress", () => {
     await expect(done).rejects.toThrow("broken");
   });
 
-  test("is quiet with --json", () => {
-    progress({ options: { json: true } }).say("x");
-    progress({ options: {} }).say("y");
+  test("is quiet with --json", async () => {
+    (await progress({ options: { json: true } })).say("x");
+    (await progress({ options: {} })).say("y");
     expect(err).toEqual(["y\n"]);
   });
 

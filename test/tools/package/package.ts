@@ -105,7 +105,7 @@ function wanted(args: string[]): (Wanted & { readonly built: boolean })[] {
 }
 
 if (import.meta.main) {
-  const shown = progress({ options: {} });
+  const shown = await progress({ options: {} });
   try {
     const files: string[] = [];
     for (const each of wanted(process.argv.slice(2))) {

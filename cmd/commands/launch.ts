@@ -1,12 +1,7 @@
-// weave launch, stop.
-import { Stopped } from "../../lib/api/shapes.ts";
-import { stopDaemon } from "../../lib/router/daemon.ts";
-import { runningPid } from "../../lib/router/instance.ts";
+// weave launch.
 import { parseOptions } from "../../lib/router/options.ts";
-import { noteStopped } from "../../lib/router/targets.ts";
-import { reasonOf } from "../../lib/sys/reason.ts";
 import { execAsDaemon } from "../../lib/sys/runtime.ts";
-import { answer, JSON_OPTION, remark } from "../answer.ts";
+import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { answerLaunched, awaitQuorum, daemonArguments, startDaemon, waitSeconds } from "../launching.ts";
@@ -16,7 +11,6 @@ import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { print, warn } from "../output/output.ts";
 import { givenOptions, ROUTER_OPTIONS } from "../routeroptions.ts";
-import { withProgress } from "../waiting.ts";
 
 /** Return the options of the command line and, on an agent of Mesos, of its environment. */
 async function launchOptions({ options, positionals }: Arguments) {
@@ -87,27 +81,5 @@ export const launch: Command = {
     }
     answerLaunched(args, await startDaemon(daemonArguments(given, peers)));
     if (seconds !== undefined) await awaitQuorum(args, seconds);
-  },
-};
-
-export const stop: Command = {
-  name: "stop",
-  group: "Life cycle",
-  description: "Stop the router; containers keep talking",
-  options: JSON_OPTION,
-  async run(args) {
-    requireRoot();
-    const pid = runningPid();
-    const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
-    const stopped = await withProgress(args, stopDaemon(), ending);
-    if (!stopped) remark(args, "weave is not running");
-    try {
-      noteStopped();
-    } catch (error) {
-      warn(
-        `weave stop: cannot record the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
-      );
-    }
-    answer(args, Stopped, { stopped }, stopped ? "stopped the router; containers keep talking" : "");
   },
 };
