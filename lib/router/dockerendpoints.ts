@@ -76,7 +76,10 @@ export class DockerEndpoints {
           endpoint: id,
           address: endpoint.address ?? undefined,
         });
-        await this.host.remove(id, endpoint);
+        // One that cannot be removed must not keep the others.
+        await this.host.remove(id, endpoint).catch((error) => {
+          log.warning(`cannot remove an endpoint: ${reasonOf(error)}; trying again`, { endpoint: id });
+        });
       }
     }
     for (const container of unsettled) await this.#settle(container);

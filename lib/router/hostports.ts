@@ -89,11 +89,7 @@ export class HostPortBook {
 
   /** End the host ports of an attachment; none is no error. Throws StoreError or NetlinkError. */
   remove(owner: string): void {
-    const ports = this.#owned.get(owner);
-    if (!ports) return;
-    this.#forget(owner);
-    this.#apply();
-    this.#forgetUdp(ports, (port, target) => isAddress(port, target));
+    this.#end([owner]);
   }
 
   /** Return the host ports of an attachment that the kernel has. Throws NetlinkError. */
@@ -106,11 +102,11 @@ export class HostPortBook {
 
   /** End those of a CNI network that the runtime does not list ("ID/INTERFACE"). */
   collect(network: string, valid: ReadonlySet<string>): void {
-    for (const owner of [...this.#owned.keys()]) {
+    const unlisted = [...this.#owned.keys()].filter((owner) => {
       const name = ownerOf(owner);
-      if (name && (name.network ?? "") === network && !valid.has(`${name.containerId}/${name.ifName}`))
-        this.remove(owner);
-    }
+      return name && (name.network ?? "") === network && !valid.has(`${name.containerId}/${name.ifName}`);
+    });
+    this.#end(unlisted);
   }
 
   /** End those of attachments that had no link at this look and at the one before. */
@@ -118,8 +114,22 @@ export class HostPortBook {
     if (this.#owned.size === 0) return;
     const there = this.host.aliases();
     const missing = new Set([...this.#owned.keys()].filter((owner) => !there.has(owner)));
-    for (const owner of missing) if (this.#missing.has(owner)) this.remove(owner);
+    const before = this.#missing;
     this.#missing = missing;
+    this.#end([...missing].filter((owner) => before.has(owner)));
+  }
+
+  /** End those of all these attachments together: each change replaces the table in the kernel. */
+  #end(owners: readonly string[]): void {
+    const there = owners.filter((owner) => this.#owned.has(owner));
+    if (there.length === 0) return;
+    const ended = there.flatMap((owner) => this.#owned.get(owner) ?? []);
+    try {
+      for (const owner of there) this.#forget(owner);
+    } finally {
+      this.#apply();
+    }
+    this.#forgetUdp(ended, (port, target) => isAddress(port, target));
   }
 
   #list(): OwnedPorts[] {

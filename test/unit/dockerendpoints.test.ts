@@ -36,6 +36,7 @@ function host(endpoints: Record<string, DockerEndpoint>, containers: NetworkedCo
     containers,
     listed: new Map<string, string>() as Map<string, string> | Error | undefined,
     unnameable: "",
+    unremovable: "",
     ifName: "eth1" as string | undefined,
   };
   const subject = new DockerEndpoints({
@@ -73,6 +74,7 @@ function host(endpoints: Record<string, DockerEndpoint>, containers: NetworkedCo
       return true as never;
     },
     async remove(id) {
+      if (id === docker.unremovable) throw new Error("disk full");
       told.push(`remove ${id}`);
       books.delete(id);
     },
@@ -164,6 +166,20 @@ describe("endpoints are compared with Docker's every 60 s", () => {
     subject.stop();
     docker.listed = new Map();
     expect(await after(600_000)).toEqual([]);
+  });
+
+  test("one that cannot be removed keeps no other from its removal, and is tried again", async () => {
+    const { clock, docker, take, lines } = host({ e1: endpoint(), e2: endpoint() }, [container()]);
+    docker.listed = new Map();
+    docker.unremovable = "e1";
+    clock.advance(180_000);
+    await settle();
+    expect(take()).toEqual(["remove e2"]);
+    expect(lines).toContain("warning: cannot remove an endpoint: disk full; trying again");
+    docker.unremovable = "";
+    clock.advance(60_000);
+    await settle();
+    expect(take()).toEqual(["remove e1"]);
   });
 
   test("a container whose start was missed takes its endpoint over", async () => {

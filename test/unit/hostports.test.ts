@@ -205,7 +205,7 @@ describe("attachments that end without a DEL", () => {
   });
 
   test("lose them by GC where their network does not list them", () => {
-    const { book, kept } = host();
+    const { book, kept, kernel } = host();
     for (const [i, owner] of [ONE, TWO, "other/c3/eth0", "/c4/eth0", "x"].entries())
       book.set(owner, [port(80 + i)]);
     book.collect("net", new Set(["c2/eth0"]));
@@ -214,6 +214,12 @@ describe("attachments that end without a DEL", () => {
     );
     book.collect("", new Set());
     expect(Object.keys(kept())).not.toContain("/c4/eth0");
+    book.set(ONE, [port(80)]);
+    const before = kernel.transactions;
+    book.collect("net", new Set());
+    // All of them together.
+    expect(kernel.transactions - before).toBe(1);
+    expect(Object.keys(kept())).toEqual(["other/c3/eth0", "x"]);
   });
 });
 
