@@ -16,6 +16,7 @@ import { forgetUdpConnections } from "../netlink/conntrack.ts";
 import { linkList } from "../netlink/link.ts";
 import { hasElement } from "../netlink/nftables/element.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { StoreError } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -45,6 +46,8 @@ export class HostPortBook {
   readonly #owned: Map<string, readonly HostPort[]>;
   readonly #keepers: readonly Keeper[];
   readonly #looking: Timer;
+  /** Owners whose host ports have ended, and are saved still: the disk was full. */
+  readonly #unsaved = new Set<string>();
   /** Owners without a link at the last look. */
   #missing: ReadonlySet<string> = new Set();
 
@@ -75,6 +78,7 @@ export class HostPortBook {
       throw new Error(`${MAX_OWNERS} containers of this host have host ports already`);
     const before = this.#owned.get(owner);
     this.host.store.save(owner, ports);
+    this.#unsaved.delete(owner);
     this.#owned.set(owner, ports);
     try {
       this.#apply();
@@ -87,7 +91,7 @@ export class HostPortBook {
     this.#forgetUdp(ports, () => true);
   }
 
-  /** End the host ports of an attachment; none is no error. Throws StoreError or NetlinkError. */
+  /** End the host ports of an attachment; none is no error. Throws NetlinkError. */
   remove(owner: string): void {
     this.#end([owner]);
   }
@@ -111,6 +115,7 @@ export class HostPortBook {
 
   /** End those of attachments that had no link at this look and at the one before. */
   look(): void {
+    this.#forgetSaved();
     if (this.#owned.size === 0) return;
     const there = this.host.aliases();
     const missing = new Set([...this.#owned.keys()].filter((owner) => !there.has(owner)));
@@ -141,10 +146,25 @@ export class HostPortBook {
   }
 
   #forget(owner: string): void {
-    this.host.store.remove(owner);
     this.#owned.delete(owner);
+    this.#unsaved.add(owner);
+    this.#forgetSaved();
     // Before the table goes: without it, pods reach what listens on the host's 127.0.0.1.
     if (this.#owned.size === 0) sysctlSet(ROUTE_LOCALNET, "0");
+  }
+
+  /** Those that a full disk keeps are forgotten at a later look, or at the next start. */
+  #forgetSaved(): void {
+    const { store, warn } = this.host;
+    for (const owner of this.#unsaved) {
+      try {
+        store.remove(owner);
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        return warn("end", `cannot save that host ports have ended: ${reasonOf(error)}; trying again`);
+      }
+      this.#unsaved.delete(owner);
+    }
   }
 
   #restore(owner: string, ports: readonly HostPort[]): void {

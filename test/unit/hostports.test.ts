@@ -12,7 +12,7 @@ import * as conntrack from "../../lib/netlink/conntrack.ts";
 import type { NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { HostPortBook, HostPortTakenError } from "../../lib/router/hostports.ts";
 import { hostPortStore, MAX_OWNERS } from "../../lib/router/savedhostports.ts";
-import { Store } from "../../lib/store/store.ts";
+import { Store, StoreError } from "../../lib/store/store.ts";
 import { NftKernel } from "../support/nftkernel.ts";
 
 let folder: string;
@@ -34,15 +34,28 @@ const [ONE, TWO] = ["net/c1/eth0", "net/c2/eth0"];
 
 /** A router on a host with links of these aliases. */
 function host(...aliases: string[]) {
+  const disk = { full: false };
   const kernel = new NftKernel();
   const clock = new SimulatedClock();
   const links = new Set(aliases);
   const warned: string[] = [];
   const saved = () => hostPortStore(store, (what) => expect.unreachable(what));
   const socket: NetlinkSocket = kernel.socket();
+  const rows = saved();
+  const removing = {
+    remove(owner: string) {
+      if (disk.full) throw new StoreError("disk", "the disk is full");
+      rows.remove(owner);
+    },
+  };
   const open = () =>
     new HostPortBook({
-      ...{ store: saved(), filter: socket, clock, warn: (_kind, text) => void warned.push(text) },
+      ...{
+        store: { ...rows, ...removing },
+        filter: socket,
+        clock,
+        warn: (_kind, text) => void warned.push(text),
+      },
       reconciler: { keepTrying: (keeper) => void keeper.reconcile(() => true) },
       aliases: () => links,
     });
@@ -56,7 +69,7 @@ function host(...aliases: string[]) {
     [...kernel.tables.values()]
       .flatMap(({ sets }) => [...sets.values()].map(({ elements }) => elements.size))
       .reduce((a, b) => a + b, 0);
-  return { kernel, clock, links, book: open(), open, kept, inKernel, warned };
+  return { disk, kernel, clock, links, book: open(), open, kept, inKernel, warned };
 }
 
 describe("a host port", () => {
@@ -180,6 +193,46 @@ describe("a host port", () => {
       if (first !== undefined) sets.get("any")?.elements.delete(first);
     }
     expect(book.inForce(ONE).map(hostPortText)).toEqual(["81/tcp"]);
+  });
+});
+
+describe("on a full disk", () => {
+  test("host ports end nevertheless, and are forgotten once there is room", () => {
+    const { book, disk, clock, kept, inKernel, warned } = host(ONE, TWO);
+    book.set(ONE, [port(80)]);
+    book.set(TWO, [port(81)]);
+    disk.full = true;
+    book.remove(ONE);
+    expect([inKernel(), book.inForce(ONE), Object.keys(kept())]).toEqual([1, [], [ONE, TWO]]);
+    expect(warned).toEqual(["cannot save that host ports have ended: the disk is full; trying again"]);
+    disk.full = false;
+    clock.advance(10_000);
+    expect(kept()).toEqual({ [TWO]: ["81/tcp"] });
+  });
+
+  test("ports that the attachment got again meanwhile stay", () => {
+    const { book, disk, clock, kept } = host(ONE);
+    book.set(ONE, [port(80)]);
+    disk.full = true;
+    book.remove(ONE);
+    book.set(ONE, [port(82)]);
+    disk.full = false;
+    clock.advance(10_000);
+    expect(kept()).toEqual({ [ONE]: ["82/tcp"] });
+  });
+
+  test("a router starts where attachments have gone", () => {
+    const { book, disk, open, links, kept, inKernel } = host(ONE, TWO);
+    book.set(ONE, [port(80)]);
+    book.set(TWO, [port(81)]);
+    book.stop();
+    links.delete(ONE);
+    disk.full = true;
+    const next = open();
+    expect([inKernel(), Object.keys(kept())]).toEqual([1, [ONE, TWO]]);
+    disk.full = false;
+    next.look();
+    expect(Object.keys(kept())).toEqual([TWO]);
   });
 });
 
