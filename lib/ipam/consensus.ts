@@ -137,7 +137,8 @@ export class Consensus {
     for (const { claims } of this.#known.values()) {
       if (precedes(ours.promise, claims.promise)) ours = { ...ours, promise: claims.promise };
     }
-    if (nodeKey(ours.promise.proposer) === this.#key) ours = this.#concludeProposal(ours);
+    // After a restart, our last proposal is known before the quorum.
+    if (this.quorum > 0 && nodeKey(ours.promise.proposer) === this.#key) ours = this.#concludeProposal(ours);
     for (const { claims } of this.#known.values()) {
       if (same(claims.accepted, ours.promise)) {
         ours = { ...ours, ...acceptance(claims) };

@@ -60,6 +60,19 @@ describe("a proposer that dies when some have accepted", () => {
     expect(c?.own.claims.accepted.round).toBe(0);
   });
 
+  test("is bound by its promise after a restart, and accepts nothing before it knows the quorum", () => {
+    const [a, b, c] = participants(3);
+    c?.propose();
+    const again = new Consensus(idOf(2), c?.own.claims);
+    a?.propose();
+    tell(a, again);
+    expect(again.own.claims).toEqual(c?.own.claims ?? expect.unreachable());
+    again.quorum = 2;
+    tell(c, b);
+    tell(b, again);
+    expect(again.own.claims.accepted.round).toBe(1);
+  });
+
   test("before anybody has accepted is forgotten: the next one proposes all that it knows", () => {
     const [a, b, c] = participants(3);
     a?.propose();
@@ -72,12 +85,13 @@ describe("a proposer that dies when some have accepted", () => {
   });
 });
 
-test("no two ever agree on different values, in 600 random histories with losses, late news and deaths", () => {
+test("no two ever agree on different values, in 600 random histories with losses, late news, restarts and deaths", () => {
   const random = randomOf("consensus");
   let agreements = 0;
   for (let run = 0; run < 600; run++) {
     const count = 3 + random.below(3);
     const nodes = participants(count);
+    const quorum = nodes[0]?.quorum ?? 0;
     const alive = new Set(nodes.keys());
     let agreed: readonly string[] | undefined;
     // A message may arrive much later.
@@ -86,9 +100,12 @@ test("no two ever agree on different values, in 600 random histories with losses
       const at = random.below(count);
       const node = nodes[at];
       if (!node || !alive.has(at)) continue;
-      const what = random.below(20);
-      if (what === 0 && alive.size > node.quorum) alive.delete(at);
-      else if (what === 1) node.propose();
+      const what = random.below(22);
+      if (what === 0 && alive.size > quorum) alive.delete(at);
+      else if (what === 1) {
+        node.quorum = quorum;
+        node.propose();
+      } else if (what === 21) nodes[at] = new Consensus(idOf(at), node.own.claims);
       else if (what < 9) said.push(new Map(node.state));
       else {
         const message = said[said.length - 1 - random.below(Math.min(said.length, 8))];
