@@ -1,6 +1,7 @@
 // The first ring: when to propose one, whom to send votes to, and what is saved (weave: ipam/allocator.go). The vote
 // itself is consensus.ts.
 
+import { type AddressRange, cidrRange, formatRange } from "../address/ipv4.ts";
 import type { Timer } from "../clock/clock.ts";
 import { Soon } from "../clock/soon.ts";
 import type { PeerName } from "../mesh/name.ts";
@@ -47,13 +48,17 @@ export class RingBootstrap {
     if (!config.observer) this.#consensus = this.#participant();
   }
 
-  /** Our participant: the one of our last life where it has promised or accepted anything. */
+  /** Our participant: the one of our last life where it has promised or accepted anything for this range. */
   #participant(): Consensus {
     const { ourName, ourUid } = this.config;
     const vote = this.dependencies.store.loadVote();
-    return vote?.id.name === ourName
-      ? new Consensus(vote.id, vote.claims)
-      : new Consensus({ name: ourName, uid: ourUid });
+    const { range = this.#range } = vote ?? {};
+    const isOurs = vote?.id.name === ourName && formatRange(range) === formatRange(this.#range);
+    return isOurs ? new Consensus(vote.id, vote.claims) : new Consensus({ name: ourName, uid: ourUid });
+  }
+
+  get #range(): AddressRange {
+    return cidrRange(this.config.universe);
   }
 
   /** A request waits for the first ring. */
@@ -174,7 +179,7 @@ export class RingBootstrap {
     const { proposer } = this.#consensus;
     if (this.#awaited) this.#proposeLater();
     try {
-      this.dependencies.store.saveVote(this.#consensus.own);
+      this.dependencies.store.saveVote({ ...this.#consensus.own, range: this.#range });
       if (proposer === undefined || proposer === this.config.ourName || !this.messenger.send(proposer))
         this.messenger.broadcast();
     } catch (error) {

@@ -1,6 +1,6 @@
 // What the allocator keeps on disk: the ring, its vote on the first one, holders and gateways.
 import * as v from "valibot";
-import type { Cidr, IPv4 } from "../address/ipv4.ts";
+import type { AddressRange, Cidr, IPv4 } from "../address/ipv4.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -49,6 +49,7 @@ const NodeSchema = v.object({ name: Name, uid: Uid });
 const ProposalSchema = v.object({ round: Count, proposer: NodeSchema });
 const VoteSchema = v.object({
   id: NodeSchema,
+  range: v.optional(v.object({ start: Address, end: Address })),
   claims: v.object({
     promise: ProposalSchema,
     accepted: ProposalSchema,
@@ -85,6 +86,8 @@ export interface Holder {
 export interface Vote {
   readonly id: NodeId;
   readonly claims: Claims;
+  /** The range that the ring is for; earlier versions did not save it. */
+  readonly range?: AddressRange | undefined;
 }
 
 export type SavedRing = RingState & {

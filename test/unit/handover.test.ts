@@ -1,5 +1,6 @@
 // Hand-over of a leaving peer's space, and the vote on the first ring: who is asked, how often, and for how long.
 import { describe, expect, test } from "bun:test";
+import { parseCidr } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Consensus, nodeKey } from "../../lib/ipam/consensus.ts";
 import { Handover } from "../../lib/ipam/handover.ts";
@@ -309,6 +310,28 @@ describe("the vote on the first ring", () => {
     void other.allocator.prime();
     expect(other.allocator.ring.seeds).toEqual([ONE]);
     other.allocator.stop();
+  });
+
+  test.each([
+    ["its own range", SUBNET, [ONE, TWO]],
+    ["another range", parseCidr("10.40.0.0/24"), [ONE]],
+  ])("that was accepted binds on %s", (_what, universe, seeds) => {
+    const disk = new MemoryDisk();
+    const first = voting({ store: disk.mount(), reachable: [TWO] });
+    const two = peerTwo();
+    two.propose();
+    first.tell(TWO, { consensus: two.state });
+    first.clock.advance(10);
+    two.update(gossiped(first).consensus ?? new Map());
+    two.think();
+    first.tell(TWO, { consensus: two.state });
+    first.clock.advance(10);
+    first.allocator.stop();
+    expect(disk.mount().loadVote()?.claims.acceptedValue.value).toEqual([TWO, ONE]);
+    const { allocator } = voting({ store: disk.mount(), config: { quorum: () => 1, universe } });
+    void allocator.prime().catch(() => {});
+    allocator.stop();
+    expect(allocator.ring.seeds).toEqual(seeds);
   });
 });
 
