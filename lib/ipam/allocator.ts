@@ -214,7 +214,8 @@ export class Allocator {
     this.#refuseWhenShuttingDown();
     const { attachment, signal } = options;
     const { pending } = this.#parts;
-    const claim = new Claim(this.#parts, id, cidr, options, (again) => this.claim(id, cidr, again));
+    const { clock } = this.dependencies;
+    const claim = new Claim(this.#parts, id, cidr, options, (again) => this.claim(id, cidr, again), clock);
     const attempt = () => claim.attempt();
     const request = pending.run("claim", id, formatCidr(cidr), signal, attempt, { cidr, attachment });
     request.catch(() => claim.abandon());

@@ -1,5 +1,6 @@
 // Claim of a certain address (weave: ipam/claim.go).
 import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv4.ts";
+import type { Clock } from "../clock/clock.ts";
 import { detached } from "../log/unexpected.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
 import { StoreError } from "../store/store.ts";
@@ -10,8 +11,8 @@ import type { AllocatorParts } from "./parts.ts";
 import { DONE } from "./pending.ts";
 import type { Lease } from "./saved.ts";
 
-/** Attempts, after which a claim of an address fails whose owner cannot be reached. */
-const MAX_ATTEMPTS = 5;
+/** Time after which a claim of an address fails whose owner cannot be reached: it may only be restarting. */
+const UNREACHABLE_MS = 25_000;
 
 export interface ClaimOptions {
   /** Release the address when the container is gone. */
@@ -26,7 +27,8 @@ export interface ClaimOptions {
 }
 
 export class Claim {
-  #attempts = 0;
+  /** Since when no route leads to the owner, in ms of the clock. */
+  #unreachableSince: number | undefined;
   /** We wait for a look at the links: a dead container may still have the address. */
   #expedited = false;
   /** Nobody holds the address, for want of room on the disk, and nobody else is given it. */
@@ -39,6 +41,7 @@ export class Claim {
     private readonly cidr: Cidr,
     private readonly options: ClaimOptions,
     private readonly again: (options: ClaimOptions) => Promise<void>,
+    private readonly clock: Pick<Clock, "now">,
   ) {}
 
   /** See Attempt in pending.ts. */
@@ -60,7 +63,6 @@ export class Claim {
   }
 
   #attempt(): typeof DONE | undefined {
-    this.#attempts++;
     const { replicator, config, holders, releaser } = this.parts;
     const { ring } = replicator;
     const { address } = this.cidr;
@@ -71,9 +73,13 @@ export class Claim {
     if (owner === config.ourName) return this.#claimOurs();
     // Nobody owns anything before there is a ring.
     if (owner === UNKNOWN_PEER) return this.options.noErrorOnUnknown ? this.#continueDetached() : undefined;
-    if (replicator.askForAddress(owner, address)) return undefined;
+    if (replicator.askForAddress(owner, address)) {
+      this.#unreachableSince = undefined;
+      return undefined;
+    }
     if (this.options.noErrorOnUnknown) return this.#continueDetached();
-    if (this.#attempts > MAX_ATTEMPTS && !this.options.patient) {
+    this.#unreachableSince ??= this.clock.now();
+    if (this.clock.now() - this.#unreachableSince >= UNREACHABLE_MS && !this.options.patient) {
       const nickname = replicator.nicknames.get(owner);
       throw ownedElsewhere(formatCidr(this.cidr), owner, nickname, " - which cannot be reached");
     }

@@ -7,7 +7,7 @@ import { CancelledError } from "../../lib/ipam/errors.ts";
 import { DONE, type OperationKind, PendingRequests } from "../../lib/ipam/pending.ts";
 import { ipamProblems } from "../../lib/ipam/report.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { StoreError } from "../../lib/store/store.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { ONE, onePeer, RANGE, SUBNET, THREE, TWO, watched } from "../support/onepeer.ts";
@@ -179,8 +179,9 @@ describe("a claim", () => {
     expect(allocator.leases("c")).toEqual([{ address: theirs.start, prefix: 26, attachment: undefined }]);
   });
 
-  test("of an address whose owner cannot be reached fails with the sixth attempt, unless it may be unknown", async () => {
-    const { allocator, clock, pass } = onePeer();
+  test("of an address whose owner cannot be reached is tried for 25 s, unless it may be unknown", async () => {
+    const reachable: PeerName[] = [];
+    const { allocator, clock, pass } = onePeer({ reachable });
     const [theirs] = allocator.ring.ownedRanges(TWO);
     if (!theirs) throw new Error("no range");
     const cidr = { address: theirs.start, prefix: 26 };
@@ -191,15 +192,19 @@ describe("a claim", () => {
     });
     await pass(100);
     expect(allocator.waits("c")).toEqual([`10.32.0.32 belongs to ${TWO}, which cannot be reached`]);
-    let tries = 1;
-    while (failedAt === undefined && tries < 20) {
-      // Whatever changes.
-      await allocator.allocate(`x${tries}`, SUBNET);
-      await allocator.delete(`x${tries}`);
-      tries++;
+    const change = async () => {
+      // Whatever changes, each is an attempt.
+      await allocator.allocate("x", SUBNET);
+      await allocator.delete("x");
       await pass(50);
-    }
-    expect(tries).toBe(6);
+    };
+    for (let i = 0; i < 200; i++) await change();
+    // It is there for a moment.
+    reachable.push(TWO);
+    await change();
+    reachable.pop();
+    while (failedAt === undefined && clock.now() - began < 60_000) await change();
+    expect(failedAt).toBeWithin(35_000, 35_500);
     const lenient = watched(allocator.claim("d", cidr, { noErrorOnUnknown: true }));
     await pass(100);
     expect(lenient()).toBeUndefined();
