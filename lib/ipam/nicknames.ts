@@ -23,10 +23,12 @@ export class Nicknames {
     names: Iterable<readonly [PeerName, string]>,
     wanted: (name: PeerName) => boolean = () => true,
   ): void {
+    let pruned = false;
     for (const [name, nickname] of names) {
-      if (this.#byName.size >= MAX_NAMES && !this.#byName.has(name)) {
+      if ((pruned || this.#byName.size >= MAX_NAMES) && !this.#byName.has(name)) {
         if (!wanted(name)) continue;
-        this.prune(wanted);
+        if (!pruned) this.prune(wanted);
+        pruned = true;
         if (this.#byName.size >= MAX_NAMES) continue;
       }
       this.#byName.set(name, nickname.slice(0, MAX_LENGTH));

@@ -68,7 +68,8 @@ export class TakeOvers {
     this.changed();
     this.messenger.broadcast();
     await sleep(this.dependencies.clock, SETTLE_MS);
-    this.#contested = this.#contested.filter((range) => !ranges.includes(range));
+    const settled = new Set(ranges);
+    this.#contested = this.#contested.filter((range) => !settled.has(range));
     this.changed();
     return ranges.reduce((sum, range) => sum + persistent.ring.ownedIn(range), 0);
   }

@@ -152,6 +152,22 @@ describe("unconfirmed ranges", () => {
   });
 });
 
+test("what lies in none of others is found in one walk along both, however many there are", () => {
+  let reads = 0;
+  const counted = (start: number) => ({
+    get start() {
+      reads++;
+      return start;
+    },
+    end: start + 1,
+  });
+  const count = 1_000;
+  const every = (step: number) => Array.from({ length: count }, (_, i) => counted(step * i));
+  expect(without(every(2), every(4))).toHaveLength(count / 2);
+  // Sorting reads each some 10 times.
+  expect(reads).toBeLessThan(100 * count);
+});
+
 describe("a range that a third peer says to be ours", () => {
   /** THREE says that what was TWO's is ours. */
   async function promised() {

@@ -236,6 +236,15 @@ describe("nicknames", () => {
       [ONE, "first"],
       [TWO, "two"],
     ]);
+    let asked = 0;
+    const isWanted = (peer: PeerName) => ++asked > 0 && peer > name(99);
+    nicknames.learn(
+      Array.from({ length: 20_000 }, (_, i) => [name(100 + i), "h"] as const),
+      isWanted,
+    );
+    expect([nicknames.all.size, nicknames.get(ONE)]).toEqual([4_096, undefined]);
+    // Each name that is new, and once each that is known.
+    expect(asked).toBeLessThan(20_000 + 4_096);
     const wanted = new Nicknames();
     wanted.learn(Array.from({ length: 4_097 }, (_, i) => [name(100 + i), "h"] as const));
     expect([wanted.all.size, wanted.get(name(100 + 4_096))]).toEqual([4_096, undefined]);
