@@ -90,6 +90,7 @@ export class RingReconciler {
     const { entries } = ring;
     const { change, disputes } = this.#mergeOrSettle(other);
     const now = this.dependencies.clock.now();
+    const isOwnWord = speaker === other.peer;
     if (change === "counts") persistent.saveLater();
     if (change === "owners") {
       const owners = ring.peerNames();
@@ -97,7 +98,7 @@ export class RingReconciler {
       this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
       const gained: PeerName[] = [];
       for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
-        if (from === other.peer || from === UNKNOWN_PEER) continue;
+        if ((isOwnWord && from === speaker) || from === UNKNOWN_PEER) continue;
         this.#unconfirmed.add(ranges, from, now);
         gained.push(from);
       }
@@ -108,7 +109,6 @@ export class RingReconciler {
       persistent.updateSpace();
       this.listener.changed();
     }
-    const isOwnWord = speaker === other.peer;
     const stillClaims = isOwnWord && ring.contradicts(other, speaker);
     if (isOwnWord && !stillClaims && this.#unconfirmed.confirmed(speaker)) this.listener.changed();
     const toReassert = this.#disputes.heard(speaker, disputes, stillClaims, now);

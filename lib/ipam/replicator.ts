@@ -273,7 +273,7 @@ export class RingReplicator implements Gossiper, Gate {
     this.nicknames.learn(state.nicknames, (name) => this.#wantsNickname(name));
     if (state.ring) {
       const change = this.#reconciler.merge(state.ring, speaker);
-      this.#handover.heard(state.ring.peer, state.ring);
+      if (speaker === state.ring.peer) this.#handover.heard(speaker, state.ring);
       if (sender !== UNKNOWN_PEER && this.ring.contradicts(state.ring)) this.#messenger.correct(sender);
       return change;
     }

@@ -4,7 +4,7 @@ import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Disputes } from "../../lib/ipam/disputes.ts";
 import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { ONE, onePeer, TWO } from "../support/onepeer.ts";
+import { ONE, onePeer, THREE, TWO } from "../support/onepeer.ts";
 
 const RANGE = { start: 100, end: 200 };
 const OWNER = nameFromNumber(2n);
@@ -27,6 +27,25 @@ test("an owner that confirms frees its ranges alone, at once", () => {
   ranges.add([{ start: 300, end: 400 }], nameFromNumber(3n), 0);
   expect(ranges.confirmed(OWNER)).toBe(true);
   expect(ranges.ranges).toEqual([{ start: 300, end: 400 }]);
+});
+
+test("a range waits for its owner where another peer gives it to us in its name, which may pass on its ring or make one up", () => {
+  const given = (by: typeof TWO) => {
+    const peer = onePeer({ reachable: [TWO, THREE] });
+    const theirs = peer.allocator.ring.ownedRanges(TWO);
+    const ring = peer.ringOf(TWO, (entry) =>
+      entry.peer === TWO ? { ...entry, peer: ONE, version: entry.version + 1 } : entry,
+    );
+    peer.said();
+    peer.passOn(by, TWO, ring);
+    return { peer, theirs, ring };
+  };
+  expect(given(TWO).peer.allocator.contested).toEqual([]);
+  const { peer, theirs, ring } = given(THREE);
+  expect(peer.allocator.contested).toEqual(theirs);
+  expect(peer.said()).toContain(`question ${TWO}`);
+  peer.say(TWO, ring);
+  expect(peer.allocator.contested).toEqual([]);
 });
 
 test("a dispute that is heard every 2 s is reasserted every 10 s, as long as it lasts", () => {
