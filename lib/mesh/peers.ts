@@ -106,8 +106,9 @@ export class Peers {
     return known;
   }
 
+  /** Give a reference back. A peer that was turned away is known by that alone, and forgotten within a second. */
   release(peer: Peer): void {
-    peer.references--;
+    if (--peer.references === 0) this.#collection.within(GARBAGE_COLLECTION_MS);
   }
 
   /**

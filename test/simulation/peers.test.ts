@@ -2,6 +2,8 @@
 import { expect, test } from "bun:test";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import type { MeshConfig } from "../../lib/mesh/config.ts";
+import { HandshakeError } from "../../lib/mesh/errors.ts";
+import type { Overlay } from "../../lib/mesh/overlay.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
@@ -83,4 +85,22 @@ test("two of one name: both ends list the other", async () => {
   simulation.clock.advance(MINUTE);
   for (const { router } of [dialled, dialler])
     expect(router.refusedHandshakes.standing().map(({ error }) => error.trouble.cause)).toEqual(["name"]);
+});
+
+test("a peer that was turned away once it had introduced itself is not known: neither asked for, nor waited for", async () => {
+  const simulation = new Simulation(3n);
+  const none: Overlay = {
+    features: () => ({}),
+    prepare() {
+      throw new HandshakeError("overlay", "no overlay in common", "upgrade one of them");
+    },
+  };
+  const [first, second] = [simulation.add(1, {}, 1n, none), simulation.add(2)];
+  await simulation.connect(second, first);
+  const known = ({ router }: SimulatedPeer) => [...router.peers.all()].map(({ nickName }) => nickName);
+  for (let minute = 0; minute < 3; minute++) {
+    simulation.clock.advance(MINUTE);
+    expect([known(first), known(second)]).toEqual([["h1"], ["h2"]]);
+  }
+  expect(first.router.refusedHandshakes.standing()[0]?.error.trouble.cause).toBe("overlay");
 });
