@@ -9,6 +9,8 @@ const RECEIVED_PER_S = 256 * 1024;
 const BURST = 256 * 1024;
 /** Bytes sent are cheaper than those received, which many peers decode. */
 const SENT_COST = 1 / 16;
+/** While the wait is this long, nothing more is counted: a peer that floods us must not silence us for hours. */
+const MAX_WAIT_MS = 60_000;
 
 export class Pace {
   readonly #bucket: TokenBucket;
@@ -22,12 +24,17 @@ export class Pace {
 
   /** Note that a broadcast of `bytes` has arrived. */
   received(bytes: number): void {
-    this.#bucket.charge(this.clock.now(), bytes);
+    this.#charge(bytes);
   }
 
   /** Note that `bytes` were broadcast, to all neighbours together. */
   sent(bytes: number): void {
-    this.#bucket.charge(this.clock.now(), bytes * SENT_COST);
+    this.#charge(bytes * SENT_COST);
+  }
+
+  #charge(bytes: number): void {
+    const now = this.clock.now();
+    if (this.#bucket.wait(now) < MAX_WAIT_MS) this.#bucket.charge(now, bytes);
   }
 
   /** Return the ms to wait before the next broadcast; spread, as all peers wait for the same. */

@@ -27,3 +27,14 @@ test("what is sent counts a sixteenth of what is received", () => {
   pace.sent(16 * 2 * KB);
   expect(pace.wait()).toBeGreaterThan(0);
 });
+
+test("a peer that floods us silences us for little longer than a minute, not for as long as it would take to work off", () => {
+  const clock = new SimulatedClock();
+  const pace = new Pace(clock, seededRandom(1n));
+  // The longest message is 10 MB.
+  for (let i = 0; i < 1_000; i++) pace.received(10 * KB * KB);
+  const longest = Math.max(...Array.from({ length: 200 }, () => pace.wait()));
+  expect(longest).toBeWithin(60_000, 1.5 * (60_000 + 40_001));
+  clock.advance(100_000);
+  expect(pace.wait()).toBe(0);
+});
