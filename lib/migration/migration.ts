@@ -114,8 +114,8 @@ export function importState({ state }: Original, log: Log): void {
   try {
     const kept = identity(store, (what) => log.error(what));
     const addresses = allocatorStore(store);
-    if (addresses.loadRing() || kept.name.get()) return;
-    if (peer) kept.name.set(peer);
+    // A router keeps its name before anything else; an import that was cut short has kept none, and is repeated.
+    if (kept.name.get()) return;
     if (targets.length > 0) kept.targets.set(targets);
     if (listed) kept.listed.set(true);
     // Addresses of containers are released when their links are gone; special ids ("weave:expose") keep theirs.
@@ -123,6 +123,7 @@ export function importState({ state }: Original, log: Log): void {
       addresses.saveHolder(id, { isContainer: /^[0-9a-z][0-9a-z-]+$/i.test(id), cidrs });
     }
     if (ring) addresses.saveRing(ring);
+    if (peer) kept.name.set(peer);
     log.info("took over the state of the original", { component: "migration", peer, holders: holders.size });
   } finally {
     store.close();
