@@ -42,10 +42,18 @@ export async function listenUdp(
       listener.close();
       open.delete(address);
     }
+    let failure: unknown;
     for (const address of wanted) {
       if (closed || open.has(address)) continue;
-      open.set(address, await listenOn(address, port, handle, log));
+      // One that somebody else answers at must not keep us from the others.
+      await listenOn(address, port, handle, log).then(
+        (listener) => open.set(address, listener),
+        (error) => {
+          failure ??= error;
+        },
+      );
     }
+    if (failure !== undefined) throw failure;
   };
   const follow = async (): Promise<void> => {
     again = true;
