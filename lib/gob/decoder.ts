@@ -66,7 +66,7 @@ export class GobDecoder {
     const wire = this.#types.get(id);
     const wanted = type.kind === "pointer" ? type.target : type;
     if (wire?.kind === "slice" && wanted.kind === "slice") {
-      const count = cursor.count();
+      const count = countOf(cursor, wanted.most);
       const list: unknown[] = [];
       for (let i = 0; i < count; i++) {
         if (i % step === step - 1) yield;
@@ -130,8 +130,8 @@ export class GobDecoder {
       throw new GobError(`gob has a ${wire.kind} for a ${wanted.kind}`);
     switch (wire.kind) {
       case "slice": {
-        const inner = wanted?.kind === "slice" ? wanted.element : undefined;
-        const count = cursor.count();
+        const { element: inner, most } = wanted?.kind === "slice" ? wanted : {};
+        const count = countOf(cursor, most);
         const list: unknown[] = [];
         for (let i = 0; i < count; i++) {
           const element = this.#value(cursor, wire.element, inner, depth + 1);
@@ -165,6 +165,13 @@ export class GobDecoder {
       }
     }
   }
+}
+
+/** Read the number of elements; throws GobError where there are more than `most`. */
+function countOf(cursor: Cursor, most = Number.POSITIVE_INFINITY): number {
+  const count = cursor.count();
+  if (count > most) throw new GobError(`gob has ${count} elements where ${most} are the most`);
+  return count;
 }
 
 function requireEnd({ left }: Cursor): void {

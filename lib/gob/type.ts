@@ -26,6 +26,8 @@ interface Slice {
   readonly kind: "slice";
   readonly name: string;
   readonly element: GobType;
+  /** Elements at most. */
+  readonly most: number;
 }
 
 interface MapType {
@@ -84,9 +86,9 @@ export function int(bits: number): GobType<number> {
   return { kind: "int", min: -(2 ** bits), max: 2 ** bits - 1, zero: () => 0 };
 }
 
-/** A []T. `name` is the Go name of the slice type, where it has one. */
-export function slice<T>(element: GobType<T>, name = ""): GobType<T[]> {
-  return { kind: "slice", name, element, zero: () => [] };
+/** A []T. `name` is the Go name of the slice type, where it has one; more than `most` elements on the wire are refused. */
+export function slice<T>(element: GobType<T>, name = "", most = Number.POSITIVE_INFINITY): GobType<T[]> {
+  return { kind: "slice", name, element, most, zero: () => [] };
 }
 
 /** A map[K]V. `name` is the Go name of the map type, where it has one. */

@@ -9,12 +9,16 @@ import { encodeTagged } from "../mesh/message.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "../mesh/name.ts";
 import { type Claims, type ConsensusState, type NodeId, nodeKey, type ProposalId } from "./consensus.ts";
 import { IpamError } from "./errors.ts";
-import type { Entry, SentRing } from "./ring/entry.ts";
+import { type Entry, MAX_ENTRIES, type SentRing } from "./ring/entry.ts";
+import { MAX_SEEDS } from "./ring/merge.ts";
 
 export const CHANNEL = "IPallocation";
 
 /** First byte of a unicast message. */
 export const MESSAGE = { spaceRequest: 0, ringUpdate: 1, spaceRequestDenied: 2 } as const;
+
+/** Participants of the consensus, and peers in a division. */
+const MAX_PARTICIPANTS = 4_096;
 
 const address = uint(32);
 const name = uint64;
@@ -26,11 +30,14 @@ export const RingType = struct("Ring", {
   End: address,
   Peer: name,
   Entries: slice(EntryType, "entries"),
-  Seeds: slice(name, "[]mesh.PeerName"),
+  Seeds: slice(name, "[]mesh.PeerName", MAX_SEEDS),
 });
 const NodeIdType = struct("", { Name: name, UID: uint64 });
 const ProposalIdType = struct("ProposalID", { Round: uint(53), Proposer: NodeIdType });
-const AcceptedValueType = struct("AcceptedValue", { Value: slice(name, "Value"), Origin: ProposalIdType });
+const AcceptedValueType = struct("AcceptedValue", {
+  Value: slice(name, "Value", MAX_PARTICIPANTS),
+  Origin: ProposalIdType,
+});
 const NodeClaimsType = struct("", {
   Promise: ProposalIdType,
   Accepted: ProposalIdType,
@@ -44,11 +51,12 @@ const StateType = struct("gossipState", {
 });
 const RangeType = struct("Range", { Start: address, End: address });
 
-/** Limits of the consensus: what we would not write, we do not read. */
+/** The last round: what we would not write, we do not read. */
 const MAX_ROUND = 2 ** 32 - 1;
-const MAX_PARTICIPANTS = 4_096;
-/** Entries of a ring between two steps. */
+/** Entries of a ring, or nicknames, between two steps. */
 const STEP = 256;
+/** Nicknames that are read: twice as many as a ring has owners. Peers of the original pass on all that they were told. */
+const MAX_NICKNAMES = 2 * MAX_ENTRIES;
 
 /** What peers gossip. */
 export interface IpamState {
@@ -101,17 +109,32 @@ export function* readState(bytes: Uint8Array): Work<IpamState> {
     throw new IpamError(`a consensus of ${Paxos.size} participants`);
   return {
     now: wire.Now,
-    nicknames: new Map(Array.from(wire.Nicknames, ([peer, nickname]) => [nameFromNumber(peer), nickname])),
-    consensus:
-      Paxos &&
-      new Map(
-        Array.from(Paxos, ([wireId, claims]) => {
-          const id = idFromWire(wireId);
-          return [nodeKey(id), { id, claims: claimsFromWire(claims) }];
-        }),
-      ),
+    nicknames: yield* readNicknames(wire.Nicknames),
+    consensus: Paxos && (yield* readConsensus(Paxos)),
     ring: Ring && (yield* readRing(Ring)),
   };
+}
+
+function* readNicknames(wire: ReadonlyMap<bigint, string>): Work<Map<PeerName, string>> {
+  const nicknames = new Map<PeerName, string>();
+  for (const [peer, nickname] of wire) {
+    if (nicknames.size >= MAX_NICKNAMES) break;
+    if (nicknames.size % STEP === STEP - 1) yield;
+    nicknames.set(nameFromNumber(peer), nickname);
+  }
+  return nicknames;
+}
+
+function* readConsensus(
+  wire: ReadonlyMap<GobValue<typeof NodeIdType>, GobValue<typeof NodeClaimsType>>,
+): Work<ConsensusState> {
+  const state = new Map<string, { id: NodeId; claims: Claims }>();
+  for (const [wireId, claims] of wire) {
+    const id = idFromWire(wireId);
+    state.set(nodeKey(id), { id, claims: claimsFromWire(claims) });
+    yield;
+  }
+  return state;
 }
 
 /** Convert a decoded ring. Throws PeerNameError. */
@@ -177,8 +200,6 @@ function claimsFromWire({
   Accepted,
   AcceptedVal,
 }: GobValue<typeof NodeClaimsType>): Claims {
-  const { length } = AcceptedVal.Value;
-  if (length > MAX_PARTICIPANTS) throw new IpamError(`a division among ${length} peers`);
   return {
     promise: proposalFromWire(promise),
     accepted: proposalFromWire(Accepted),

@@ -3,8 +3,8 @@ import { afterEach, expect, spyOn, test } from "bun:test";
 import type { Work } from "../../lib/clock/slices.ts";
 import { encodeNames, readNames } from "../../lib/dns/wire.ts";
 import { Budget } from "../../lib/gob/budget.ts";
-import { encodeState, readState } from "../../lib/ipam/wire.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { decodeState, encodeState, type IpamState, readState } from "../../lib/ipam/wire.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, readTopology } from "../../lib/mesh/peer.ts";
 
 const MANY = 4_000;
@@ -42,6 +42,40 @@ function names(): Uint8Array {
   }));
   return encodeNames({ timestamp: 1, entries });
 }
+
+/** A state in which one thing is as long as a message may be. */
+const longState = (state: Partial<IpamState>) =>
+  encodeState({ now: 1n, nicknames: new Map(), consensus: undefined, ring: undefined, ...state });
+const peers = (count: number) => Array.from({ length: count }, (_, i) => name(i));
+const round = (number: number) => ({ round: number, proposer: { name: name(1), uid: 1n } });
+const accepting = (value: readonly PeerName[]) => {
+  const claims = { promise: round(1), accepted: round(1), acceptedValue: { value, origin: round(1) } };
+  return new Map([["1", { id: { name: name(1), uid: 1n }, claims }]]);
+};
+
+test("lists of peers are refused before they are decoded where they are longer than any that is used", () => {
+  const made = { start: 0, end: 64, peer: name(1), entries: [], seeds: peers(4_097) };
+  for (const state of [{ ring: made }, { consensus: accepting(peers(4_097)) }]) {
+    spend.mockClear();
+    expect(() => decodeState(longState(state))).toThrow("gob has 4097 elements where 4096 are the most");
+    expect(spend.mock.calls.length).toBeLessThan(100);
+  }
+  expect(decodeState(longState({ ring: { ...made, seeds: peers(4_096) } })).ring?.seeds).toHaveLength(4_096);
+});
+
+test("of nicknames that peers of the original have heard from a liar, as many are read as two rings have owners", () => {
+  const nicknames = new Map(peers(65_537).map((peer) => [peer, ""]));
+  const work = readState(longState({ nicknames }));
+  let steps = 0;
+  for (;;) {
+    const { done, value } = work.next();
+    steps++;
+    if (!done) continue;
+    expect(value.nicknames.size).toBe(65_536);
+    break;
+  }
+  expect(steps).toBeGreaterThan(65_536 / 64 + 65_536 / 256);
+});
 
 test.each<[string, () => Work<unknown>]>([
   ["a topology", () => readTopology(topology(), () => true)],
