@@ -123,7 +123,7 @@ export class Nameserver implements Gossiper {
     this.#channel = open(this);
     this.#sweeper = every(this.dependencies.clock, TOMBSTONE_S * 1000, () => {
       const now = this.#now();
-      this.#remove(({ tombstone }) => tombstone > 0 && now - tombstone > TOMBSTONE_S);
+      this.#remove((entry) => isExpired(entry, now));
     });
   }
 
@@ -238,7 +238,11 @@ export class Nameserver implements Gossiper {
     for (let at = 0; at < entries.length; at += STEP) {
       const part = this.#judge(entries.slice(at, at + STEP), corrected);
       received.push(...part);
-      fresh.push(...this.entries.merge(part, (entry) => this.#hasRoom(entry.origin)));
+      // A peer that has not looked for old tombstones yet still tells of them: we would remind it of them after it has.
+      const now = this.#now();
+      fresh.push(
+        ...this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)),
+      );
       yield;
     }
     if (corrected.length > 0) this.#broadcast(corrected);
@@ -336,6 +340,9 @@ export class Nameserver implements Gossiper {
     this.dependencies.log.info(text, fields);
   }
 }
+
+/** Whether a name was deleted so long ago that it is forgotten; `now` in seconds. */
+const isExpired = ({ tombstone }: Entry, now: number) => tombstone > 0 && now - tombstone > TOMBSTONE_S;
 
 interface Skew {
   readonly from: PeerName;

@@ -129,6 +129,41 @@ describe("a nameserver", () => {
     expect(told(one.join([server.gossip()])).length).toBe(1_025);
   });
 
+  test("forgets a deleted name for good, whenever others look for old ones: they tell of it until then", () => {
+    const clock = new SimulatedClock(1_000_000);
+    const MINUTE = 60_000;
+    const all: ReturnType<typeof nameserver>[] = [];
+    /** Each tells the others all that it knows, every minute. */
+    const pass = (minutes: number) => {
+      for (let i = 0; i < minutes; i++) {
+        clock.advance(MINUTE);
+        for (const [at, { server }] of all.entries())
+          for (const message of server.gossip().encode())
+            for (const other of all)
+              if (other.server !== server) atOnce(other.server.onGossip(message, peer(at + 1)));
+      }
+      return all.map(({ server }) => [server.entries.living, server.entries.size]);
+    };
+    for (const i of [1, 2, 3]) {
+      all.push(nameserver(i, clock));
+      pass(10);
+    }
+    all[0]?.server.add("web.weave.local", "c1", 7);
+    expect(pass(1)).toEqual(Array(3).fill([1, 1]));
+    all[0]?.server.delete({});
+    expect(pass(29)).toEqual(Array(3).fill([0, 1]));
+    expect(pass(31)).toEqual(Array(3).fill([0, 0]));
+    // One that still has the name hears that it was deleted, however long ago.
+    const late = nameserver(4, clock);
+    const at = Math.floor(clock.wall() / 1_000);
+    const hear = (tombstone: number, version: number) => {
+      const entries = [{ ...sample("old.weave.local."), version, tombstone }];
+      atOnce(late.server.onGossip(encodeNames({ timestamp: at, entries }), peer(1)));
+      return late.server.lookup("old.weave.local.");
+    };
+    expect([hear(0, 0), hear(at - 3_600, 1)]).toEqual([[1], []]);
+  });
+
   test("keeps its names over a restart; without them it takes back what others remember", () => {
     const a = nameserver(1, clock);
     a.server.add("web.weave.local", "c1", 7);
