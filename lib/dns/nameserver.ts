@@ -211,7 +211,7 @@ export class Nameserver implements Gossiper {
 
   *onGossip(message: Uint8Array, from: PeerName): Work<GossipData | undefined> {
     const { fresh } = yield* this.#receive(message, from);
-    return fresh.length > 0 ? this.#data(fresh) : undefined;
+    return fresh.size > 0 ? this.#data(fresh) : undefined;
   }
 
   *onBroadcast(source: PeerName, message: Uint8Array): Work<GossipData> {
@@ -223,25 +223,26 @@ export class Nameserver implements Gossiper {
     return new NamesData(undefined, this.entries, () => this.#now());
   }
 
-  *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Entry[]; received: Entry[] }> {
+  *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Keyed; received: Keyed }> {
     const { timestamp, entries } = yield* readNames(message);
     const skew = timestamp - this.#now();
     if (Math.abs(skew) > MAX_SKEW_S) {
       // No reason to part: their clock, or ours, is set right sooner or later, and then they tell us again.
       this.#skewed = { from, skew, at: this.dependencies.clock.now() };
       this.#warn(`skew ${from}`, skewText(this.#skewed));
-      return { fresh: [], received: [] };
+      return { fresh: new Map(), received: new Map() };
     }
     const corrected: Entry[] = [];
-    const received: Entry[] = [];
-    const fresh: Entry[] = [];
+    const received = new Map<string, Entry>();
+    const fresh = new Map<string, Entry>();
     for (let at = 0; at < entries.length; at += STEP) {
       const part = this.#judge(entries.slice(at, at + STEP), corrected);
-      received.push(...part);
+      addTo(received, part);
       // A peer that has not looked for old tombstones yet still tells of them: we would remind it of them after it has.
       const now = this.#now();
-      fresh.push(
-        ...this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)),
+      addTo(
+        fresh,
+        this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)),
       );
       yield;
     }
@@ -318,7 +319,7 @@ export class Nameserver implements Gossiper {
   }
 
   #broadcast(entries: readonly Entry[]): void {
-    if (entries.length > 0) this.#channel?.broadcast(this.#data(entries));
+    if (entries.length > 0) this.#channel?.broadcast(this.#data(addTo(new Map(), entries)));
   }
 
   #remove(unwanted: (entry: Entry) => boolean): void {
@@ -327,9 +328,8 @@ export class Nameserver implements Gossiper {
     });
   }
 
-  #data(entries: readonly Entry[]): NamesData {
-    const byKey = new Map(entries.map((entry) => [entryKey(entry), entry]));
-    return new NamesData(byKey, this.entries, () => this.#now());
+  #data(entries: Keyed): NamesData {
+    return new NamesData(entries, this.entries, () => this.#now());
   }
 
   #now(): number {
@@ -339,6 +339,14 @@ export class Nameserver implements Gossiper {
   #info(text: string, fields?: Fields): void {
     this.dependencies.log.info(text, fields);
   }
+}
+
+/** Entries by entryKey(). */
+type Keyed = ReadonlyMap<string, Entry>;
+
+function addTo(keyed: Map<string, Entry>, entries: readonly Entry[]): Keyed {
+  for (const entry of entries) keyed.set(entryKey(entry), entry);
+  return keyed;
 }
 
 /** Whether a name was deleted so long ago that it is forgotten; `now` in seconds. */
@@ -361,8 +369,8 @@ class NamesData implements GossipData {
   readonly bytes = 0;
 
   constructor(
-    /** By key; undefined where it is all of them. */
-    readonly some: ReadonlyMap<string, Entry> | undefined,
+    /** Undefined where it is all of them. */
+    readonly some: Keyed | undefined,
     readonly all: Entries,
     private readonly now: () => number,
   ) {}

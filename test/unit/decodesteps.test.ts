@@ -1,9 +1,12 @@
 // What peers send is decoded in steps, so that nobody waits for a long message: work is counted as decoding charges it.
 import { afterEach, expect, spyOn, test } from "bun:test";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import type { Work } from "../../lib/clock/slices.ts";
+import { Nameserver } from "../../lib/dns/nameserver.ts";
 import { encodeNames, readNames } from "../../lib/dns/wire.ts";
 import { Budget } from "../../lib/gob/budget.ts";
 import { decodeState, encodeState, type IpamState, readState } from "../../lib/ipam/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, readTopology } from "../../lib/mesh/peer.ts";
 
@@ -91,4 +94,33 @@ test.each<[string, () => Work<unknown>]>([
   }
   expect(Math.max(...steps)).toBeLessThan(MOST);
   expect(steps.reduce((sum, units) => sum + units, 0)).toBeGreaterThan(20 * MOST);
+});
+
+test("names of a broadcast are taken in, and put together for other peers, in steps", () => {
+  const clock = new SimulatedClock();
+  const server = new Nameserver(
+    { ourName: name(2), domain: "weave.local.", isKnownPeer: () => true },
+    { clock, log: silentLog, store: { load: () => [], save() {}, remove() {} } },
+  );
+  const entries = Array.from({ length: 4 * MANY }, (_, i) => ({
+    ...{ hostname: `n${i}.weave.local.`, origin: name(1), containerId: "" },
+    ...{ address: i, version: 1, tombstone: 0 },
+  }));
+  const work = server.onBroadcast(
+    name(1),
+    encodeNames({ timestamp: Math.floor(clock.wall() / 1_000), entries }),
+  );
+  const set = spyOn(Map.prototype, "set");
+  try {
+    const steps: number[] = [];
+    for (let done: boolean | undefined = false; !done; ) {
+      done = work.next().done;
+      steps.push(set.mock.calls.splice(0).length);
+    }
+    expect(server.entries.living).toBe(4 * MANY);
+    // 128 names a step, each in all of the indices.
+    expect(Math.max(...steps)).toBeLessThan(3_000);
+  } finally {
+    set.mockRestore();
+  }
 });
