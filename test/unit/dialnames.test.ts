@@ -1,5 +1,10 @@
 // Peers by name: what a name resolves to, and names that are forgotten or named anew while they are looked up.
 import { expect, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import type { LocalConnection } from "../../lib/mesh/connection.ts";
+import { ConnectionMaker, type MakerParams } from "../../lib/mesh/dial/maker.ts";
 import { NamedAddresses, PeerAddressError, portOf } from "../../lib/mesh/dial/named.ts";
 
 /** Names whose look-ups a test answers. */
@@ -102,4 +107,36 @@ test.each([
   ["10.0.0.1:65535", 65_535],
 ] as const)("the port of %s is %p", (name, port) => {
   expect(portOf(name)).toBe(port as never);
+});
+
+test("named peers and who answers at their addresses are matched in one walk along both", async () => {
+  const count = 100;
+  const ip = (i: number) => `10.0.0.${i}`;
+  const maker = new ConnectionMaker({
+    ...({ host: {}, log: silentLog, ourself: {} } as Pick<MakerParams, "host" | "log" | "ourself">),
+    ...{ clock: new SimulatedClock(), random: seededRandom(1n), port: 6_783, discovery: false, limit: 0 },
+    transport: { connect: () => () => {}, resolve: async (host) => host },
+    peers: () => [],
+  });
+  await maker.connect(
+    Array.from({ length: count }, (_, i) => ip(i)),
+    false,
+  );
+  let reads = 0;
+  for (let i = 0; i < count; i++) {
+    const outbound = i % 2 === 0;
+    const connection = {
+      ...{ outbound, remoteIp: ip(i), established: true, remote: `peer ${i}` },
+      get address() {
+        reads++;
+        return `${ip(i)}:${outbound ? 6_783 : 40_000}`;
+      },
+    };
+    maker.connections.add(connection as unknown as LocalConnection);
+  }
+  expect([...maker.named().values()] as unknown[]).toEqual(
+    Array.from({ length: count }, (_, i) => `peer ${i}`),
+  );
+  expect(reads).toBeLessThan(10 * count);
+  maker.stop();
 });

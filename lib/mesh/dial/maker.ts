@@ -137,14 +137,12 @@ export class ConnectionMaker {
 
   /** Return the named peers, and the state of each. */
   namedTargets(): NamedTarget[] {
-    return this.#named.all().map(({ name, ip, address, unresolved }) => {
+    const byAddress = Map.groupBy(this.connections, (connection) => connection.address);
+    const callers = Map.groupBy(this.connections, ({ outbound, remoteIp }) => (outbound ? "" : remoteIp));
+    return this.#named.all().map(({ name, ip = "", address, unresolved }) => {
       if (address === undefined)
         return { name, address, unresolved, connection: undefined, target: undefined };
-      const there = [...this.connections].filter(
-        (connection) =>
-          connection.address === address ||
-          (!connection.outbound && splitHostPort(connection.address)?.host === ip),
-      );
+      const there = [...(byAddress.get(address) ?? []), ...(callers.get(ip) ?? [])];
       const connection = there.find(({ established }) => established) ?? there[0];
       return { name, address, unresolved: undefined, connection, target: this.targets.get(address) };
     });
