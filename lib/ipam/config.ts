@@ -26,6 +26,8 @@ export interface AllocatorConfig {
   /** Whether two hosts have this name. */
   readonly isAmbiguous?: (name: PeerName) => boolean;
   readonly isKnownPeer: (name: PeerName) => boolean;
+  /** The nickname that a peer has now; undefined where it is not known, or unless given. */
+  readonly nicknameOf?: (name: PeerName) => string | undefined;
   /** Other peers that a route leads to. */
   readonly reachablePeers: () => readonly PeerName[];
 }

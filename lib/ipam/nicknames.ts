@@ -1,4 +1,5 @@
-// Nicknames of peers, as gossip has told them. A peer that is gone may still own space, and be named.
+// Nicknames of peers: those that they have now, and those that gossip has told of peers that are gone, which may still own
+// space, and be named. Gossip of addresses has no order: what it tells of a host that was renamed may be older.
 import { type PeerName, PeerNameError, parsePeerName } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 
@@ -10,8 +11,11 @@ const MAX_LENGTH = 255;
 export class Nicknames {
   readonly #byName = new Map<PeerName, string>();
 
+  /** `current` returns the nickname that a peer has now; undefined for one that is not known. */
+  constructor(private readonly current: (name: PeerName) => string | undefined = () => undefined) {}
+
   get all(): ReadonlyMap<PeerName, string> {
-    return this.#byName;
+    return new Map(Array.from(this.#byName, ([name, told]) => [name, this.current(name) ?? told]));
   }
 
   get limit(): Limit {
@@ -36,7 +40,7 @@ export class Nicknames {
   }
 
   get(name: PeerName): string | undefined {
-    return this.#byName.get(name);
+    return this.current(name) ?? this.#byName.get(name);
   }
 
   forget(name: PeerName): void {
@@ -50,13 +54,13 @@ export class Nicknames {
 
   /** Return "name(nickname)", or the name alone. */
   readonly annotate = (name: PeerName): string => {
-    const nickname = this.#byName.get(name);
+    const nickname = this.get(name);
     return nickname === undefined ? name : `${name}(${nickname})`;
   };
 
   /** Return the peers with a name or nickname; several hosts may share a nickname. */
   find(text: string): PeerName[] {
-    const named = [...this.#byName].filter(([, nickname]) => nickname === text).map(([name]) => name);
+    const named = [...this.all].filter(([, nickname]) => nickname === text).map(([name]) => name);
     if (named.length > 0) return named;
     try {
       return [parsePeerName(text)];

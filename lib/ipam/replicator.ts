@@ -38,7 +38,7 @@ export interface ReplicatorListener {
 }
 
 export class RingReplicator implements Gossiper, Gate {
-  readonly nicknames = new Nicknames();
+  readonly nicknames: Nicknames;
   readonly bootstrap: RingBootstrap;
   /** When owners of space became unreachable while we ran, in ms of the clock. */
   readonly unreachable = new Map<PeerName, number>();
@@ -59,7 +59,8 @@ export class RingReplicator implements Gossiper, Gate {
     space: Space,
     private readonly listener: ReplicatorListener,
   ) {
-    const { nicknames } = this;
+    const nicknames = new Nicknames(config.nicknameOf);
+    this.nicknames = nicknames;
     const changed = () => this.#changed();
     nicknames.learn([[config.ourName, config.ourNickName]]);
     const persistent = new PersistentRing(config, dependencies, space);

@@ -75,6 +75,8 @@ export async function startAddresses(
       quorum: () => Math.floor((count ?? named.count) / 2) + 1,
       unheard: () => (count === undefined ? named.unheard((peer) => allocator.hasHeard(peer)) : []),
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
+      // Of a peer that others have named alone, nothing is known yet.
+      nicknameOf: (peer) => mesh.peers.get(peer)?.nickName || undefined,
       nameIsTaken: () => mesh.collisions.nameIsTaken,
       isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
       reachablePeers: () => mesh.reachablePeers(),

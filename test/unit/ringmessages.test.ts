@@ -7,7 +7,7 @@ import { DonationQuota } from "../../lib/ipam/quota.ts";
 import { SpaceRequests } from "../../lib/ipam/spacerequests.ts";
 import { decodeRange, decodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
-import { ONE, THREE, TWO } from "../support/onepeer.ts";
+import { ONE, onePeer, SUBNET, THREE, TWO } from "../support/onepeer.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i));
 const RING = { start: 0, end: 64, entries: [], seeds: [ONE], peer: ONE };
@@ -248,6 +248,34 @@ describe("nicknames", () => {
     const wanted = new Nicknames();
     wanted.learn(Array.from({ length: 4_097 }, (_, i) => [name(100 + i), "h"] as const));
     expect([wanted.all.size, wanted.get(name(100 + 4_096))]).toEqual([4_096, undefined]);
+  });
+
+  test("are those that peers have now, whatever gossip tells of their past; told on, too", async () => {
+    const now = new Map([
+      [ONE, "renamed"],
+      [TWO, "two"],
+    ]);
+    const reachable = [TWO];
+    const { allocator, tell, said, sent } = onePeer({
+      reachable,
+      config: { nicknameOf: (peer) => now.get(peer) },
+    });
+    const nicknames = new Map([ONE, TWO, THREE].map((peer) => [peer, `old ${peer.slice(-1)}`]));
+    tell(TWO, { nicknames });
+    const shown = () => allocator.report(SUBNET).Entries?.map(({ Nickname }) => Nickname);
+    expect(shown()).toEqual(["renamed", "two", "old 3"]);
+    expect(sent.findLast(({ to }) => to === TWO)?.state?.nicknames).toEqual(
+      new Map([...now, [THREE, "old 3"]]),
+    );
+    expect(said()).toContain(`ring ${TWO}`);
+    // One that is gone keeps the last that is known.
+    now.delete(TWO);
+    reachable.pop();
+    allocator.peerGone({ name: TWO, nickName: "two" });
+    expect(shown()).toEqual(["renamed", "two", "old 3"]);
+    await expect(allocator.takeOver("old 2")).rejects.toThrow('no peer "old 2" owns addresses');
+    expect(await Promise.race([allocator.takeOver("two"), "taken over"])).toBe("taken over");
+    allocator.stop();
   });
 
   test("have 255 characters at most, stand behind the name, and find all peers that have one", () => {
