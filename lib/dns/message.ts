@@ -33,6 +33,8 @@ const RD = 0x0100;
 const MIN_UDP_SIZE = 512;
 /** More than this is fragmented somewhere, whatever a client says it takes (RFC 9715). */
 const MAX_UDP_SIZE = 1232;
+/** What the length in front of a message over TCP counts (RFC 1035, 4.2.2). */
+const MAX_TCP_SIZE = 65_535;
 const MAX_NAME = 255;
 /** Bytes of the smallest answer: a name, type, class, time to live, length, an address. */
 const MIN_ANSWER = 16;
@@ -154,8 +156,9 @@ export function errorReply({ id, flags, rcode }: Unreadable): Uint8Array {
   return packet.encode({ id, type: "response", flags: packet.RECURSION_AVAILABLE | flags | rcode });
 }
 
-/** Writes a reply; over UDP with as many answers as fit, and marked as truncated where that is not all. */
+/** Writes a reply with as many answers as fit; marked as truncated where that is not all, and TCP takes more. */
 export function writeReply(query: Query, reply: Reply, overUdp: boolean): Uint8Array {
+  const most = overUdp ? query.udpSize : MAX_TCP_SIZE;
   const message: Packet & { answers: Answer[]; flags: number } = {
     id: query.id,
     type: "response",
@@ -168,18 +171,18 @@ export function writeReply(query: Query, reply: Reply, overUdp: boolean): Uint8A
     authorities: [...(reply.authorities ?? [])],
     additionals: query.edns ? [optRecord(query.edns, reply.rcode)] : [],
   };
-  if (overUdp && message.answers.length > 0) {
+  if (message.answers.length > 0) {
     // No more are looked at than could fit: a name may have thousands.
-    message.answers.length = Math.min(message.answers.length, Math.floor(query.udpSize / MIN_ANSWER));
+    message.answers.length = Math.min(message.answers.length, Math.floor(most / MIN_ANSWER));
     const whole = packet.encodingLength(message) + query.asked.length;
-    if (whole > query.udpSize) {
+    if (whole > most) {
       // All answers of one reply are of one size.
       const bare = packet.encodingLength({ ...message, answers: [] }) + query.asked.length;
       const each = (whole - bare) / message.answers.length;
-      const excess = Math.ceil((whole - query.udpSize) / each);
+      const excess = Math.ceil((whole - most) / each);
       message.answers.length = Math.max(0, message.answers.length - excess);
     }
-    if (message.answers.length < reply.answers.length) message.flags |= packet.TRUNCATED_RESPONSE;
+    if (overUdp && message.answers.length < reply.answers.length) message.flags |= packet.TRUNCATED_RESPONSE;
   }
   return withQuestion(packet.encode(message), query.asked);
 }

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import packet from "dns-packet";
 import type { Entry } from "../../lib/dns/entry.ts";
+import { Frames, frame } from "../../lib/dns/frames.ts";
 import { KnownReplies } from "../../lib/dns/known.ts";
 import { RCODE, readQuery, writeReply } from "../../lib/dns/message.ts";
 import { encodeNames } from "../../lib/dns/wire.ts";
@@ -74,6 +75,18 @@ describe("a reply", () => {
       expect((bytes[2] ?? 0) & 2).toBe(2);
     },
   );
+
+  test("over TCP has as many answers as its length can count, and is not marked as cut", () => {
+    const name = `${"a".repeat(60)}.weave.local`;
+    const answers = Array.from({ length: 1_024 }, (_, i) => ({ ...answer(i), name }));
+    const bytes = writeReply(query(true), { rcode: RCODE.ok, authoritative: true, answers }, false);
+    const { answers: sent = [] } = packet.decode(Buffer.from(bytes));
+    expect(bytes.length).toBeWithin(65_535 - (name.length + 16), 65_536);
+    expect([sent.length < 1_024, (bytes[2] ?? 0) & 2]).toEqual([true, 0]);
+    const frames = new Frames();
+    frames.push(frame(bytes));
+    expect(frames.next()).toEqual(bytes);
+  });
 
   test("that fits is not cut; over TCP none is", () => {
     const few = writeReply(query(true), { rcode: RCODE.ok, authoritative: true, answers: [answer(1)] }, true);
