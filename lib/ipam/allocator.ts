@@ -355,6 +355,7 @@ export class Allocator {
   #tick(): void {
     const { replicator, pending, releaser } = this.#parts;
     replicator.tick();
+    if (!replicator.leaving && !replicator.ring.empty) this.#displaced.settle();
     if (!replicator.bootstrap.awaited && pending.size > 0) pending.retry();
     releaser.releaseDue();
   }

@@ -15,10 +15,15 @@ export class DisplacedAddresses {
     private readonly log: Log,
   ) {}
 
-  /** Take the addresses that are held and ours into use; claim those that are held and another peer's. */
+  /**
+   * Take the addresses that are held and ours into use; claim those that are held and another peer's. To be called again now
+   * and then: a container that ends calls its claims off, and may be started again.
+   */
   settle(): void {
     const { holders, space, replicator, pending } = this.parts;
     const { ring } = replicator;
+    for (const [address, { id }] of this.#waiting)
+      if (holders.holderOf(address) !== id) this.#waiting.delete(address);
     for (const [id, { cidrs }] of holders.entries()) {
       for (const cidr of cidrs) {
         const { address } = cidr;

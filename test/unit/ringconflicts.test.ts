@@ -125,6 +125,38 @@ describe("a ring that gives in", () => {
     allocator.stop();
   });
 
+  test("asks on for the address of a container that ended before the answer, and was started again", async () => {
+    const { allocator, say, said, deny, pass, ringOf } = alone();
+    const high = RANGE.start + 60;
+    const address = { address: high, prefix: 26 };
+    await allocator.claim("high", address, { isContainer: true });
+    say(TWO, ring(TWO, [ONE, TWO]));
+    allocator.lifecycle.died("high");
+    await pass(100);
+    expect(allocator.problems().addresses).toEqual([]);
+    allocator.lifecycle.started("high");
+    said();
+    await pass(5_000);
+    expect(allocator.problems().addresses).toHaveLength(1);
+    expect(said()).toContain(`request ${TWO}`);
+    // One that was denied is not asked for again, by that container.
+    deny(TWO, { start: high, end: high + 1 });
+    await pass(10_000);
+    expect(said()).not.toContain(`request ${TWO}`);
+    // What this host hands on is not claimed back.
+    const before = ringOf(TWO);
+    const leaving = allocator.shutdown();
+    await pass(100);
+    say(TWO, before);
+    await pass(100);
+    say(TWO, ringOf(TWO));
+    expect(await leaving).toBe(TWO);
+    said();
+    await pass(10_000);
+    expect(said()).not.toContain(`request ${TWO}`);
+    allocator.stop();
+  });
+
   test("asks for an address no more whose container is gone before the answer", async () => {
     const { allocator, say, lines, said, ringOf } = alone();
     const high = RANGE.start + 60;
