@@ -9,11 +9,12 @@ import { findMutants, type Mutant } from "./mutation/mutants.ts";
 import { reasonFor } from "./mutation/survivors.ts";
 import { roomOf, TestMap } from "./mutation/testsof.ts";
 import { Workspace } from "./mutation/workspace.ts";
+import { movesProcess } from "./run/moves.ts";
 
 const root = join(import.meta.dir, "../..");
 /** A mutant may make tests this many times slower, and so many seconds. */
 const PATIENCE = { times: 3, seconds: 10 };
-/** Test files that one process runs. */
+/** Test files that one process runs; those that move their process have one each. */
 const TOGETHER = 5;
 
 /** Killed by a test or by time; invalid: it does not compile; excused: a survivor with a reason; untested: its line is not run. */
@@ -82,14 +83,21 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process.exit(130);
   });
 
+/** Return the test files as processes run them. */
+function* processesOf(tests: readonly string[]): Generator<readonly string[]> {
+  const apart = (test: string) => movesProcess(join(root, test));
+  const together = tests.filter((test) => !apart(test));
+  for (let at = 0; at < together.length; at += TOGETHER) yield together.slice(at, at + TOGETHER);
+  for (const test of tests.filter(apart)) yield [test];
+}
+
 async function judge(
   space: Workspace,
   coverage: Coverage,
   mutant: Mutant,
 ): Promise<readonly [Fate, string?]> {
   const tests = coverage.of(mutant);
-  for (let at = 0; at < tests.length; at += TOGETHER) {
-    const together = tests.slice(at, at + TOGETHER);
+  for (const together of processesOf(tests)) {
     const limit = Math.ceil(PATIENCE.times * coverage.seconds(together) + PATIENCE.seconds);
     const outcome = await space.with(mutant, () => space.test(together, limit));
     if (outcome !== "passed") return [outcome === "failed" ? "killed" : "timed out", together.join(" ")];

@@ -1,6 +1,6 @@
 // npm test [-- [--no-build] KIND|PATTERN|./FILE…]: lint, types and build, and the tests by kind beside them, or only those of some
 // kinds, those whose path has a pattern in it, and files by their path. The last line sums up: "N passed, N failed, N skipped".
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
@@ -8,10 +8,11 @@ import { foreignRoot } from "../support/foreign.ts";
 import { kubeTools } from "../support/kubetools.ts";
 import { fetchKernel } from "../support/vm.ts";
 import { runtimeOf } from "./build.ts";
+import { movesProcess } from "./run/moves.ts";
 import { type Job, runAll } from "./run/pool.ts";
 import { type Finished, killPrograms, runProgram } from "./run/process.ts";
 import { readTimings, writeTimings } from "./run/timings.ts";
-import { endsWithParent, inOwnWorld } from "./run/world.ts";
+import { enclosed, endsWithParent } from "./run/world.ts";
 
 const root = join(import.meta.dir, "../..");
 const processors = availableParallelism();
@@ -133,10 +134,6 @@ const bunTest = (...args: string[]) => [
   String(TEST_TIMEOUT_MS),
   ...args,
 ];
-const enclosed = isRoot ? inOwnWorld : endsWithParent;
-
-/** What a file imports that moves its process into another network namespace, where others' sockets are not. */
-const MOVES = /support\/(?:newnetns|routercontext)\.ts"/;
 
 /** Tests that one program runs. */
 interface Program {
@@ -152,8 +149,7 @@ interface Program {
 /** Return the programs for files of a kind: quick ones, which share nothing, have one together. */
 function programsOf(kind: string, files: readonly string[]): Program[] {
   const { weight, root: needsBuild = false } = KINDS[kind] ?? {};
-  const isApart = (file: string) =>
-    weight !== undefined || MOVES.test(readFileSync(join(root, file), "utf8"));
+  const isApart = (file: string) => weight !== undefined || movesProcess(join(root, file));
   const together = files.filter((file) => !isApart(file)).map((file) => `./${file}`);
   const apart = files.filter(isApart);
   // Some of them wait for the kernel more than they compute. The slowest begin first, where they have run before.

@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { enclosed } from "../run/world.ts";
 import type { Mutant } from "./mutants.ts";
 
 /** Tests by what they run. */
@@ -49,7 +50,8 @@ export class Coverage {
       const reporter = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
       const command = [process.execPath, "test", "--timeout", "120000", ...reporter, `./${test}`];
       const options = { cwd: root, stdout: "ignore", stderr: "ignore" } as const;
-      const code = await Bun.spawn(["timeout", "-s", "KILL", String(limitS), ...command], options).exited;
+      const code = await Bun.spawn(["timeout", "-s", "KILL", String(limitS), ...enclosed(command)], options)
+        .exited;
       if (code === KILLED) return void this.leftOut.push(test);
       if (code !== 0) throw new Error(`${test} fails with nothing changed`);
       this.#seconds.set(test, (performance.now() - began) / 1_000);

@@ -2,6 +2,7 @@
 
 import { type Node, type SourceFile, SyntaxKind } from "typescript/unstable/ast";
 import {
+  isArrayLiteralExpression,
   isAwaitExpression,
   isBinaryExpression,
   isCallExpression,
@@ -10,9 +11,11 @@ import {
   isIdentifier,
   isIfStatement,
   isNumericLiteral,
+  isObjectLiteralExpression,
   isPrefixUnaryExpression,
   isPropertyAccessExpression,
   isReturnStatement,
+  isStringLiteral,
   isTypeNode,
 } from "typescript/unstable/ast/is";
 import { API } from "typescript/unstable/async";
@@ -166,6 +169,30 @@ const call: Operator = (node, source) => {
 const isSimple = (node: Node) =>
   isIdentifier(node) || isNumericLiteral(node) || isPropertyAccessExpression(node);
 
+/** One element of several is left out. */
+const element: Operator = (node, source) => {
+  const parts: readonly Node[] = isArrayLiteralExpression(node)
+    ? node.elements
+    : isObjectLiteralExpression(node)
+      ? node.properties
+      : [];
+  if (parts.length < 2) return [];
+  return parts.map((part, i): Change => {
+    const [before, after] = [parts[i - 1], parts[i + 1]];
+    return after || !before
+      ? ["element", part.getStart(source), after?.getStart(source) ?? part.end, ""]
+      : ["element", before.end, part.end, ""];
+  });
+};
+
+/** A word that programs read, not a text for people. */
+const word: Operator = (node, source) => {
+  if (!isStringLiteral(node)) return [];
+  const [start, end] = whole(node, source);
+  const text = source.text.slice(start, end);
+  return /^"[^\s"]+"$/.test(text) ? [["word", start, end, text.replace(/"$/, '~"')]] : [];
+};
+
 /** A function that answers nothing does nothing. */
 const early: Operator = (node, source) => {
   const { body, type } = node as { readonly body?: Node; readonly type?: Node };
@@ -174,7 +201,17 @@ const early: Operator = (node, source) => {
   return [["early return", at, at, " return;"]];
 };
 
-const OPERATORS: readonly Operator[] = [binary, condition, constant, negation, statement, call, early];
+const OPERATORS: readonly Operator[] = [
+  binary,
+  condition,
+  constant,
+  negation,
+  statement,
+  call,
+  element,
+  word,
+  early,
+];
 
 function mutantsOf(file: string, source: SourceFile): Mutant[] {
   const found: Mutant[] = [];

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Glob } from "bun";
+import { enclosed } from "../run/world.ts";
 import type { Mutant } from "./mutants.ts";
 
 const FILES = ["{cmd,lib,test}/**/*", "*.{json,toml,md}", "LICENSE", "Containerfile"];
@@ -47,10 +48,10 @@ export class Workspace implements Disposable {
     }
   }
 
-  /** Runs test files in one process, up to the first that fails; gives them up after `limitS` seconds. */
+  /** Runs test files in one process as `npm test` does, up to the first that fails; gives them up after `limitS` seconds. */
   async test(files: readonly string[], limitS: number): Promise<Outcome> {
     const command = [process.execPath, "test", "--timeout", "120000", "--bail"];
-    const code = await this.#run([...command, ...files.map((file) => `./${file}`)], limitS);
+    const code = await this.#run(enclosed([...command, ...files.map((file) => `./${file}`)]), limitS);
     return code === 0 ? "passed" : code === KILLED ? "timed out" : "failed";
   }
 
