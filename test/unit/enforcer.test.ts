@@ -100,3 +100,24 @@ test("a pod that is deleted is known no more: by what was told, its address is a
   clock.advance(10);
   expect(known().map((text) => text.includes("delete"))).toEqual([false, false]);
 });
+
+test("what is in force is counted by kind", async () => {
+  const { subject, clock, metrics, objects, start } = enforcer(0);
+  start();
+  const isolating = (name: string, directions: readonly string[]) =>
+    readObject("NetworkPolicy", {
+      metadata: { namespace: "x", name },
+      spec: { podSelector: { matchLabels: { pod: name } }, policyTypes: directions },
+    });
+  subject.changed({ type: "set", object: isolating("a", ["Ingress", "Egress"]) });
+  subject.changed({ type: "set", object: isolating("b", ["Ingress"]) });
+  clock.advance(10);
+  const counts = async (name: "objects" | "rules") =>
+    Object.fromEntries((await metrics[name].get()).values.map(({ labels, value }) => [labels.kind, value]));
+  const of = (kind: string) => objects.filter((object) => object.kind === kind).length;
+  expect(await counts("objects")).toEqual({ pod: of("Pod"), namespace: of("Namespace"), networkpolicy: 2 });
+  // A pod has an address of each family.
+  expect(await counts("rules")).toEqual({
+    ...{ isolated_ingress: 4, isolated_egress: 2, chain: 2, set: 0, incomplete_chain: 0 },
+  });
+});

@@ -201,3 +201,44 @@ test("an event that comes in pieces is read as it was sent, wherever it was cut"
   for await (const each of client.watch("/x", "1", 5, new AbortController().signal)) events.push(each);
   expect(events).toMatchObject([event]);
 });
+
+describe("requests", () => {
+  test.each([
+    ["create", "POST", "application/json"],
+    ["replace", "PUT", "application/json"],
+    ["patch", "PATCH", "application/strategic-merge-patch+json"],
+    ["merge", "PATCH", "application/merge-patch+json"],
+  ] as const)("%s an object by %s, as %s", async (how, method, type) => {
+    const seen: unknown[] = [];
+    const client = clientOf(async (request) => {
+      const { pathname } = new URL(request.url);
+      seen.push([request.method, pathname, request.headers.get("content-type"), await request.json()]);
+      return Response.json({ made: how });
+    });
+    expect(await client.write(how, "/api/v1/nodes/n1", { spec: {} })).toEqual({ made: how });
+    expect(seen).toEqual([[method, "/api/v1/nodes/n1", type, { spec: {} }]]);
+  });
+
+  test("list page by page, and watch with bookmarks from a version on", async () => {
+    const seen: unknown[] = [];
+    const client = clientOf(({ url }) => {
+      const query = Object.fromEntries(new URL(url).searchParams);
+      seen.push(query);
+      if (query["watch"]) return new Response("");
+      const last = query["continue"] === "next";
+      return Response.json({
+        metadata: { resourceVersion: last ? "8" : "7", continue: last ? "" : "next" },
+        items: [last ? 2 : 1],
+      });
+    });
+    expect(await client.list("/api/v1/pods")).toEqual({ items: [1, 2], resourceVersion: "8" });
+    const events = client.watch("/api/v1/pods", "8", 300, new AbortController().signal);
+    expect((await events.next()).done).toBe(true);
+    const limit = (seen[0] as Record<string, string>)["limit"];
+    expect(seen).toEqual([
+      { limit },
+      { limit, continue: "next" },
+      { watch: "true", allowWatchBookmarks: "true", resourceVersion: "8", timeoutSeconds: "300" },
+    ]);
+  });
+});
