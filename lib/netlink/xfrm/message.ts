@@ -12,8 +12,11 @@ export const XFRM_MODE_TRANSPORT = 0;
 export const LIMITS = 32;
 
 /** "10.0.0.1 to 10.0.0.2". */
-export const pathText = (source: IPv4 | undefined, destination: IPv4) =>
-  `${source === undefined ? "any address" : formatIPv4(source)} to ${formatIPv4(destination)}`;
+export const pathText = (source: IPv4 | undefined, destination: IPv4 | undefined) =>
+  `${addressText(source)} to ${addressText(destination)}`;
+
+const addressText = (address: IPv4 | undefined) =>
+  address === undefined ? "any address" : formatIPv4(address);
 
 /** Send a request to remove something; that it is missing is no error. */
 export function removeIfPresent(nl: NetlinkSocket, request: Request): void {

@@ -50,9 +50,9 @@ const ANY: IPv4 = 0;
 /** A policy for UDP datagrams from one host to a port of another. */
 export interface SecurityPolicy {
   readonly direction: keyof typeof DIRECTIONS;
-  /** Undefined for any address. */
+  /** Undefined for any address, as of the destination. */
   readonly source: IPv4 | undefined;
-  readonly destination: IPv4;
+  readonly destination: IPv4 | undefined;
   /** Destination port. */
   readonly port: number;
   /** Also tells our policies from others. */
@@ -68,15 +68,17 @@ export type PolicySelector = Selector & Pick<SecurityPolicy, "direction">;
 
 function putSelector(bytes: Uint8Array, { source, destination, port }: Selector): void {
   const view = new DataView(bytes.buffer);
-  bytes.set(ipv4Octets(destination), SELECTOR.destination);
+  bytes.set(ipv4Octets(destination ?? ANY), SELECTOR.destination);
   bytes.set(ipv4Octets(source ?? ANY), SELECTOR.source);
   view.setUint16(SELECTOR.port, port, false);
   view.setUint16(SELECTOR.portMask, 0xffff);
   view.setUint16(SELECTOR.family, AF_INET, true);
-  bytes[SELECTOR.destinationPrefix] = 32;
-  bytes[SELECTOR.sourcePrefix] = source === undefined ? 0 : 32;
+  bytes[SELECTOR.destinationPrefix] = prefixOf(destination);
+  bytes[SELECTOR.sourcePrefix] = prefixOf(source);
   bytes[SELECTOR.protocol] = IPPROTO_UDP;
 }
+
+const prefixOf = (address: IPv4 | undefined) => (address === undefined ? 0 : 32);
 
 /** Return the body of the message that sets a policy. */
 export function encodePolicy(policy: SecurityPolicy): Uint8Array {
@@ -94,7 +96,7 @@ export function encodePolicy(policy: SecurityPolicy): Uint8Array {
   }
   const template = new Uint8Array(TEMPLATE.size);
   const templateView = new DataView(template.buffer);
-  template.set(ipv4Octets(destination), TEMPLATE.destination);
+  template.set(ipv4Octets(destination ?? ANY), TEMPLATE.destination);
   templateView.setUint32(TEMPLATE.spi, action.spi ?? 0, false);
   template[TEMPLATE.protocol] = IPPROTO_ESP;
   templateView.setUint16(TEMPLATE.family, AF_INET, true);
@@ -131,7 +133,7 @@ export interface FoundPolicy extends Omit<SecurityPolicy, "action"> {
   readonly spi: number | undefined;
 }
 
-/** Return the policies of the namespace for UDP to a host. */
+/** Return the policies of the namespace for UDP from or to a host. */
 export function policyList(nl: NetlinkSocket): FoundPolicy[] {
   const found = nl.dump({ operation: "ESP policy list", type: XFRM_MSG_GETPOLICY, body: new Uint8Array() });
   return found.flatMap(({ body }) => {
@@ -141,17 +143,18 @@ export function policyList(nl: NetlinkSocket): FoundPolicy[] {
     if (body[SELECTOR.protocol] !== IPPROTO_UDP || (direction !== 0 && direction !== 1)) return [];
     return {
       direction: direction === DIRECTIONS.in ? ("in" as const) : ("out" as const),
-      source:
-        body[SELECTOR.sourcePrefix] === 0
-          ? undefined
-          : ipv4FromOctets(body.subarray(SELECTOR.source, SELECTOR.source + 4)),
-      destination: ipv4FromOctets(body.subarray(SELECTOR.destination, SELECTOR.destination + 4)),
+      source: addressIn(body, SELECTOR.source, SELECTOR.sourcePrefix),
+      destination: addressIn(body, SELECTOR.destination, SELECTOR.destinationPrefix),
       port: view.getUint16(SELECTOR.port, false),
       priority: view.getUint32(INFO.priority, true),
       blocks: body[INFO.action] === XFRM_POLICY_BLOCK,
       spi: spiOf(decodeAttributes(body.subarray(INFO.size)).get(XFRMA_TMPL)?.payload),
     };
   });
+}
+
+function addressIn(body: Uint8Array, at: number, prefixAt: number): IPv4 | undefined {
+  return body[prefixAt] === 0 ? undefined : ipv4FromOctets(body.subarray(at, at + 4));
 }
 
 function spiOf(template: Uint8Array | undefined): number | undefined {

@@ -155,16 +155,10 @@ export class Esp {
     const before = this.#paths.get(remote);
     if (before && before.local !== local) this.#unsetBetween(before.local, remote);
     this.#paths.set(remote, path);
-    // An existing policy for our address still encrypts until the neighbour's offer comes; this one blocks all other
-    // source addresses.
-    this.#set({
-      direction: "out",
-      source: undefined,
-      destination: remote,
-      port,
-      priority: port + 1,
-      action: "block",
-    });
+    // An existing policy for our address still encrypts until the neighbour's offer comes; these block all our other
+    // addresses: from and to those, nothing is encrypted.
+    for (const selector of this.#otherAddresses(remote))
+      this.#set({ ...selector, priority: port + 1, action: "block" });
     const nonce = this.#bytes(NONCE);
     const key = deriveKey(sessionKey, nonce, ourName);
     const spi = this.#add(path, remote, local, key);
@@ -206,7 +200,16 @@ export class Esp {
     this.#paths.delete(remote);
     if (before) this.#unsetBetween(before.local, remote);
     this.#unsetBetween(local, remote);
-    this.#unset({ direction: "out", source: undefined, destination: remote, port: this.port });
+    for (const selector of this.#otherAddresses(remote)) this.#unset(selector);
+  }
+
+  /** Select datagrams to and from a neighbour, whichever address of ours they have. */
+  #otherAddresses(remote: IPv4): PolicySelector[] {
+    const { port } = this;
+    return [
+      { direction: "out", source: undefined, destination: remote, port },
+      { direction: "in", source: remote, destination: undefined, port },
+    ];
   }
 
   #set(policy: SecurityPolicy): void {
