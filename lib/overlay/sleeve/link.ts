@@ -81,6 +81,8 @@ export class Link {
   sealing: Sealing | undefined;
   readonly sendNonce = new Uint8Array(NONCE);
   readonly receiveNonce = new Uint8Array(NONCE);
+  /** The kernel cannot cut messages into datagrams on this path (UDP_SEGMENT). */
+  unsegmented = false;
   settings: LinkSettings = { remote: undefined, local: 0, mtu: 65_535, fragments: false };
 
   /** The peer's number in the current tables. */

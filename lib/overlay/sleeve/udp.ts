@@ -1,7 +1,7 @@
 // Datagrams of sleeve, many per system call: sendmmsg with UDP_SEGMENT, where a run of datagrams of one length is one
 // message, and recvmmsg with UDP_GRO, where such a run may come in as one (udp(7), ip(7)).
 import type { Arena } from "../../sys/arena.ts";
-import { EINTR, EINVAL, EMSGSIZE } from "../../sys/errno.ts";
+import { EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE } from "../../sys/errno.ts";
 import { lastErrno, rawSyscall } from "../../sys/libc.ts";
 import { AF_INET } from "../../sys/socket.ts";
 import { syscallNumber } from "../../sys/syscall.ts";
@@ -52,6 +52,12 @@ const RECEIVE_BUFFER = 65_536;
 /** Take a datagram: its place and length, the sender's address and port. */
 export type Receive = (at: number, length: number, address: number, port: number) => void;
 
+/** System calls of this thread, and the errno of the last that failed; tests script them. */
+interface Kernel {
+  call(...args: Parameters<typeof rawSyscall>): number | bigint;
+  errno(): number;
+}
+
 export class UdpSocket {
   readonly #sendNumber = syscallNumber("sendmmsg");
   readonly #receiveNumber = syscallNumber("recvmmsg");
@@ -66,6 +72,8 @@ export class UdpSocket {
   /** Index of the first datagram of each message. */
   readonly #first = new Int32Array(SEND_MESSAGES + 1);
   #mode: number = MODE.fragment;
+  /** Flags of sendmmsg. */
+  #flags = 0;
 
   constructor(
     private readonly arena: Arena,
@@ -74,6 +82,7 @@ export class UdpSocket {
     private readonly fd: number,
     /** Called when a datagram was larger than the path MTU: `mtu` bytes, with IP header. */
     private readonly tooBig: (link: Link, mtu: number) => void,
+    private readonly kernel: Kernel = { call: rawSyscall, errno: lastErrno },
   ) {
     this.#sendMessages = arena.reserve(SEND_MESSAGES * MESSAGE.size);
     this.#sendIovecs = arena.reserve(SEND_IOVECS * IOVEC);
@@ -98,6 +107,7 @@ export class UdpSocket {
   /** Send a batch; blocks for up to SEND_TIMEOUT where the network is slower than we are. */
   send(batch: DatagramBatch): void {
     let next = 0;
+    this.#flags = 0;
     while (next < batch.count) {
       const mode = batch.mode[next] as number;
       let messages = 0;
@@ -114,7 +124,7 @@ export class UdpSocket {
       this.#first[messages] = next;
       if (mode !== this.#mode) setDiscovery(this.fd, mode);
       this.#mode = mode;
-      this.#sendAll(batch, messages);
+      next = this.#sendAll(batch, messages);
     }
   }
 
@@ -128,7 +138,7 @@ export class UdpSocket {
     }
     const address = this.arena.address + this.#receiveMessages;
     const count = Number(
-      rawSyscall(this.#receiveNumber, this.fd, address, RECEIVE_MESSAGES, MSG_DONTWAIT, 0, 0),
+      this.kernel.call(this.#receiveNumber, this.fd, address, RECEIVE_MESSAGES, MSG_DONTWAIT, 0, 0),
     );
     for (let i = 0; i < count; i++) this.#take(i, take);
     return Math.max(0, count);
@@ -168,7 +178,7 @@ export class UdpSocket {
     const length = batch.lengths[from] as number;
     const mode = batch.mode[from];
     // Without DF a datagram may be larger than the MTU, which UDP_SEGMENT refuses.
-    if (mode === MODE.fragment) return 1;
+    if (mode === MODE.fragment || link?.unsegmented) return 1;
     let run = 1;
     let total = length;
     while (run < MAX_SEGMENTS && run < room && from + run < batch.count) {
@@ -228,20 +238,33 @@ export class UdpSocket {
     view.setInt32(at + 12, type, true);
   }
 
-  #sendAll(batch: DatagramBatch, messages: number): void {
+  /** Send messages. Returns the datagram to go on with: the one behind them, or the first of a run that has to be sent singly. */
+  #sendAll(batch: DatagramBatch, messages: number): number {
     let sent = 0;
     while (sent < messages) {
       const address = this.arena.address + this.#sendMessages + sent * MESSAGE.size;
-      const count = Number(rawSyscall(this.#sendNumber, this.fd, address, messages - sent, 0, 0, 0));
+      const count = Number(
+        this.kernel.call(this.#sendNumber, this.fd, address, messages - sent, this.#flags, 0, 0),
+      );
       if (count > 0) {
         for (const end = sent + count; sent < end; sent++) this.#noteSent(batch, sent, 0);
         continue;
       }
-      const errno = lastErrno();
+      const errno = this.kernel.errno();
       if (errno === EINTR) continue;
+      const [first = 0, behind = 0] = this.#first.subarray(sent, sent + 2);
+      const link = batch.links[first];
+      // UDP_SEGMENT needs a link that computes checksums (before Linux 6.11), and a path without IPsec.
+      if (errno === EIO && link && behind - first > 1) {
+        link.unsegmented = true;
+        return first;
+      }
+      // It has waited for SEND_TIMEOUT: the rest would, too, datagram by datagram.
+      if (errno === EAGAIN) this.#flags = MSG_DONTWAIT;
       this.#failed(batch, sent, errno);
       sent++;
     }
+    return this.#first[messages] as number;
   }
 
   #noteSent(batch: DatagramBatch, message: number, errno: number): void {
