@@ -25,17 +25,17 @@ describe("MAC addresses", () => {
   }
   const [A, B] = ["020000000001", "03ffffffffff"];
 
-  test("are learned once, again with another peer, and refreshed once a minute while in use", () => {
+  test("are learned once, again with another peer, and refreshed once a second while in use", () => {
     const { note } = learning();
     expect(note(A, 1, 0)).toEqual([`${A} 1`]);
-    expect([note(A, 1, 1), note(A, 1, 59_999)]).toEqual([[], []]);
-    expect(note(A, 1, 60_000)).toEqual([`${A} 1`]);
-    expect(note(A, 1, 119_999)).toEqual([]);
-    expect(note(A, 2, 119_999)).toEqual([`${A} 2`]);
-    expect(note(B, 2, 120_000)).toEqual([`${B} 2`]);
-    expect([note(A, 2, 130_000), note(B, 2, 130_000)]).toEqual([[], []]);
+    expect([note(A, 1, 1), note(A, 1, 999)]).toEqual([[], []]);
+    expect(note(A, 1, 1_000)).toEqual([`${A} 1`]);
+    expect(note(A, 1, 1_999)).toEqual([]);
+    expect(note(A, 2, 1_999)).toEqual([`${A} 2`]);
+    expect(note(B, 2, 2_000)).toEqual([`${B} 2`]);
+    expect([note(A, 2, 2_500), note(B, 2, 2_500)]).toEqual([[], []]);
     // The time since the last refresh counts, not since the last frame, also where others came between.
-    expect([note(A, 2, 179_998), note(A, 2, 179_999), note(B, 2, 179_999), note(B, 2, 180_000)]).toEqual([
+    expect([note(A, 2, 2_998), note(A, 2, 2_999), note(B, 2, 2_999), note(B, 2, 3_000)]).toEqual([
       ...[[], [`${A} 2`], [], [`${B} 2`]],
     ]);
   });

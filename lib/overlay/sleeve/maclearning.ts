@@ -1,8 +1,11 @@
 // Learning of MAC addresses from received frames: written to the kernel's map when new, and refreshed while in use.
 import type { Arena } from "../../sys/arena.ts";
 
-/** Interval of refreshing an address in use, well below the age at which it is forgotten. */
-const REFRESH_MS = 60_000;
+/**
+ * Interval of refreshing an address in use. The programs in the kernel write the same map: an address that has moved to this host or
+ * to a neighbour by VXLAN, and comes back, is theirs until then, and the map may evict one. Meanwhile its frames are lost.
+ */
+const REFRESH_MS = 1_000;
 const MAX_MACS = 16_384;
 
 export class MacLearning {
