@@ -38,6 +38,25 @@ test("a broadcast that comes round by another way than its tree's is dropped, wh
   expect(b.frames.length).toBe(3);
 });
 
+test("a frame for a third peer goes on, but not back to the neighbour that it came from", async () => {
+  const [, b] = await pair(undefined);
+  const names = new Map([1, 2, 3, 4].map((peer) => [peer, bytesOf(peer)]));
+  b.link({ index: 1, peer: 4, name: bytesOf(4) }, { mtu: 1400 });
+  /** Send a frame of a neighbour to peer 3, to which link `next` leads; return the links that it goes on by. */
+  const goesOn = (neighbour: number, source: number, next: number) => {
+    b.configure({ self: 2, names, next: new Map([[3, next]]) });
+    const frame = ipv4Frame(random(40));
+    b.receive(datagram(bytesOf(neighbour), bytesOf(source), bytesOf(3), [0, frame.length], frame));
+    return b.sent.splice(0).map(({ link }) => link);
+  };
+  expect(goesOn(1, 1, 1)).toEqual([1]);
+  expect(goesOn(4, 1, 0)).toEqual([0]);
+  expect(goesOn(1, 1, 0)).toEqual([]);
+  // Peers that do not agree on the way from 4 to 3: 1 sends it to us, and we would send it to 1.
+  expect(goesOn(1, 4, 0)).toEqual([]);
+  expect(b.counters.all()["astray"]).toBe(2);
+});
+
 describe("checksums", () => {
   test("are those of RFC 1071, wherever the bytes lie", () => {
     const arena = new Arena(1 << 17);

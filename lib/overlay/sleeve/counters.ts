@@ -19,7 +19,7 @@ export const COUNTERS = {
   refused: 9,
   /** Datagrams that our kernel refused. */
   unsent: 10,
-  /** Dropped by the reverse path check. */
+  /** Dropped by the reverse path check, or on the way back to where they came from. */
   astray: 11,
   /** Bugs of ours: exceptions, each of which cost a frame or a datagram. */
   errors: 12,

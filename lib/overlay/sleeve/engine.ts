@@ -286,7 +286,7 @@ export class Engine {
     if (this.#partial && !isWholeSegment(arena, at, length)) return this.#drop(COUNTERS.malformed);
     if (destination !== self) {
       if (this.#partial) completeSegment(arena, at, length);
-      return this.#relay(this.#frame.set(source, destination, at, length));
+      return this.#relay(this.#frame.set(source, destination, at, length), link);
     }
     if (this.#failsReversePathCheck(link, source, at)) return this.#drop(COUNTERS.astray);
     this.#macs.note(at + 6, source, this.io.now());
@@ -313,10 +313,11 @@ export class Engine {
     }
   }
 
-  /** Send a frame towards its destination. */
-  #relay(frame: Frame): void {
+  /** Send a frame towards its destination; never back to the neighbour that it came from, which would do the same. */
+  #relay(frame: Frame, from?: Link): void {
     const link = this.#links[this.#routes.next(frame.source, frame.destination)];
     if (!link) return this.#drop(COUNTERS.unroutable);
+    if (link.peer === from?.peer) return this.#drop(COUNTERS.astray);
     if (!this.#transmitter.send(link, frame)) this.#refuse(frame, link.settings.mtu);
   }
 
