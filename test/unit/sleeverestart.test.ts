@@ -88,6 +88,8 @@ test("after each end of the engine all link numbers are free, and those of befor
     expect(engine?.told.length).toBe(MAX_LINKS);
     engine?.fail("out of memory");
     expect(overlay.notes()).toContain("the sleeve engine has ended: out of memory");
+    // For relaying to neighbours by VXLAN, which have not gone.
+    overlay.addLink("vxlan", 3, name);
     await Bun.sleep(0);
     clock.advance(MINUTE);
     expect([restarts, engines.length]).toEqual([round + 1, round + 2]);
@@ -121,4 +123,36 @@ test("an engine that does not end makes the router start again, with the reason"
   } finally {
     fatal.mockRestore();
   }
+});
+
+test("an engine that cannot be started again is tried again until it can, and status says so", async () => {
+  const clock = new SimulatedClock(1_000);
+  let attempts = 0;
+  let fail: ((reason: string) => void) | undefined;
+  const told: ToEngine[] = [];
+  const restarts: number[] = [];
+  const nothing = () => {};
+  overlay = new SleeveOverlay(
+    { name, host: "127.0.0.1", port: 0, tapFd: -1, macsFd: -1 },
+    clock,
+    silentLog,
+    nothing,
+    nothing,
+    () => restarts.push(attempts),
+    (_setup, _clock, listener) => {
+      attempts++;
+      if (attempts > 1 && attempts < 6) throw new Error("too many open files");
+      fail = listener.failed;
+      return { post: (message) => told.push(message), stop: async () => true };
+    },
+  );
+  fail?.("out of memory");
+  await Bun.sleep(0);
+  clock.advance(1_000);
+  expect(overlay.notes()).toContain("the sleeve engine cannot be restarted: too many open files; retrying");
+  clock.advance(5 * MINUTE);
+  expect(restarts).toEqual([6]);
+  expect(overlay.notes().join()).not.toContain("cannot be restarted");
+  overlay.addLink("sleeve", 2, name);
+  expect(told.map(({ type }) => type)).toEqual(["add"]);
 });

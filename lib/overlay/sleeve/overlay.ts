@@ -302,13 +302,25 @@ export class SleeveOverlay implements NamedOverlay {
       this.#dead = `the sleeve engine hangs and does not end: ${reason}`;
       return noteFatal("the sleeve engine", new Error(this.#dead));
     }
-    if (this.#stopped) return;
-    this.#restarts.after(reason, () => {
-      this.#dead = undefined;
+    if (!this.#stopped) this.#restarts.after(reason, () => this.#restart());
+  }
+
+  #restart(): void {
+    try {
       this.#engine = this.#startEngine();
-      this.log.info("restarted the sleeve engine");
-      this.restarted();
-    });
+    } catch (error) {
+      // No files are left, or no memory.
+      const reason = reasonOf(error);
+      this.#dead = `the sleeve engine cannot be restarted: ${reason}; retrying`;
+      this.log.error(this.#dead);
+      this.#restarts.after(reason, () => this.#restart());
+      return;
+    }
+    this.#dead = undefined;
+    // Those of relay links that were asked for meanwhile.
+    this.#used.clear();
+    this.log.info("restarted the sleeve engine");
+    this.restarted();
   }
 
   #received(message: FromEngine): void {

@@ -3,7 +3,7 @@ import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { noteFailure } from "../../log/unexpected.ts";
-import { closePipe, MessageReader, MessageWriter, openPipe } from "../../sys/pipe.ts";
+import { closePipe, MessageReader, MessageWriter, openPipe, type Pipe } from "../../sys/pipe.ts";
 import { type Watch, watchReadable } from "../../sys/readable.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { COUNTERS, Counters } from "./counters.ts";
@@ -38,10 +38,20 @@ export type EngineHandle = Pick<EngineThread, "post" | "stop"> & {
 export const makeEngineThread = (...args: ConstructorParameters<typeof EngineThread>): EngineHandle =>
   new EngineThread(...args);
 
+/** Open the pipes to the engine and from it, or none: it may be tried again and again. */
+function openPipes(): { readonly down: Pipe; readonly up: Pipe } {
+  const down = openPipe();
+  try {
+    return { down, up: openPipe() };
+  } catch (error) {
+    closePipe(down);
+    throw error;
+  }
+}
+
 class EngineThread {
-  readonly #down = openPipe();
-  readonly #up = openPipe();
-  readonly #writer = new MessageWriter(this.#down.writeFd);
+  readonly #pipes = openPipes();
+  readonly #writer = new MessageWriter(this.#pipes.down.writeFd);
   readonly #watch: Watch;
   readonly #worker: Worker;
   readonly #exited: Promise<true>;
@@ -68,13 +78,13 @@ class EngineThread {
     this.#movedAt = clock.now();
     const reader = new MessageReader();
     this.#watch = watchReadable(
-      this.#up.readFd,
+      this.#pipes.up.readFd,
       (piece) => {
         for (const message of reader.take(piece) as FromEngine[]) this.#received(message);
       },
       (error) => this.#failed(error),
     );
-    const workerData = { ...setup, readFd: this.#down.readFd, writeFd: this.#up.writeFd };
+    const workerData = { ...setup, readFd: this.#pipes.down.readFd, writeFd: this.#pipes.up.writeFd };
     this.#worker = new Worker(program, { workerData });
     this.#worker.on("error", (error) => this.#failed(error));
     this.#exited = new Promise((resolve) =>
@@ -111,8 +121,8 @@ class EngineThread {
       if (!(await this.#exitsWithin(STOP_MS / 2))) return false;
     }
     this.#watch.stop();
-    closeSync(this.#up.writeFd);
-    closePipe(this.#down);
+    closeSync(this.#pipes.up.writeFd);
+    closePipe(this.#pipes.down);
     return true;
   }
 
