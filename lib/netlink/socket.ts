@@ -114,15 +114,20 @@ function kernelWire(family: number): Wire {
   };
 }
 
+/** Return the sequence number that many messages later. */
+const following = (sequence: number, messages = 1) => (sequence + messages) >>> 0;
+
 /** A socket for requests of one netlink family. */
 export class NetlinkSocket implements Disposable {
   readonly #wire: Wire;
   readonly #buffer = new Uint8Array(1 << 16);
-  #sequence = 0;
+  /** Of the last request: a u32, as in messages, which a router uses up within months. */
+  #sequence: number;
   #port = 0;
 
-  constructor(family: number, wire = kernelWire(family)) {
+  constructor(family: number, wire = kernelWire(family), sequence = 0) {
     this.#wire = wire;
+    this.#sequence = sequence;
   }
 
   /** The netlink port that the kernel has given it; 0 before the first answer. */
@@ -172,17 +177,17 @@ export class NetlinkSocket implements Disposable {
    * that they ask for. Throws the first refusal as NetlinkError, named by its request.
    */
   batch(requests: readonly Request[]): void {
-    const first = this.#sequence + 1;
+    const first = following(this.#sequence);
     const parts = requests.map((request) => this.#frame(request.type, request.flags ?? 0, request.body));
     this.#wire.send("netlink batch", Buffer.concat(parts));
     const waiting = new Set<number>();
     requests.forEach((request, i) => {
-      if ((request.flags ?? 0) & NLM_F_ACK) waiting.add(first + i);
+      if ((request.flags ?? 0) & NLM_F_ACK) waiting.add(following(first, i));
     });
     let refused: NetlinkError | undefined;
     while (waiting.size > 0) {
       for (const message of this.#receive("netlink batch")) {
-        const request = requests[message.sequence - first];
+        const request = requests[(message.sequence - first) >>> 0];
         if (message.type !== NLMSG_ERROR || !request) continue;
         waiting.delete(message.sequence);
         const error = decodeError(message, request.operation);
@@ -199,7 +204,7 @@ export class NetlinkSocket implements Disposable {
   }
 
   #frame(type: number, flags: number, body: Uint8Array): Uint8Array {
-    this.#sequence++;
+    this.#sequence = following(this.#sequence);
     return encodeMessage({ type, flags: flags | NLM_F_REQUEST, sequence: this.#sequence, body });
   }
 

@@ -11,17 +11,20 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
 } from "../../lib/netlink/message.ts";
-import { NETLINK_NETFILTER, NetlinkSocket, type Request } from "../../lib/netlink/socket.ts";
+import { NETLINK_NETFILTER, NetlinkSocket, type Request, type Wire } from "../../lib/netlink/socket.ts";
 
 const OBJECT = 20;
 const EINVAL = 22;
 const EBUSY = 16;
 
 /** What is put on the wire for each request that was sent; nothing more comes after that. */
-function scripted(answer: (requests: readonly Message[], attempt: number) => readonly Uint8Array[]) {
+function scripted(
+  answer: (requests: readonly Message[], attempt: number) => readonly Uint8Array[],
+  sequence?: number,
+) {
   const waiting: Uint8Array[] = [];
   let attempt = 0;
-  const socket = new NetlinkSocket(NETLINK_NETFILTER, {
+  const wire: Wire = {
     send: (_what, datagram) => waiting.push(...answer(decodeMessages(datagram), attempt++)),
     receive(_what, _buffer, wait) {
       const next = waiting.shift();
@@ -30,7 +33,8 @@ function scripted(answer: (requests: readonly Message[], attempt: number) => rea
     },
     netnsCookie: () => undefined,
     close() {},
-  });
+  };
+  const socket = new NetlinkSocket(NETLINK_NETFILTER, wire, sequence);
   return { socket, waiting, attempts: () => attempt };
 }
 
@@ -65,6 +69,22 @@ test("messages of any length follow each other in a datagram, each at a multiple
   );
   // The last one may go without its padding.
   expect(decodeMessages(datagram.subarray(0, -1))).toHaveLength(bodies.length);
+});
+
+test("sequence numbers begin again after the last of 32 bits, also in the middle of a batch", () => {
+  const asked: number[] = [];
+  const { socket } = scripted(
+    (requests) => {
+      asked.push(...requests.map(({ sequence }) => sequence));
+      return requests.map(({ sequence }, i) => acknowledge(sequence, i === 3 ? EINVAL : 0));
+    },
+    2 ** 32 - 3,
+  );
+  socket.request(request("one"));
+  const batch = ["two", "three", "four", "five"].map((operation) => request(operation, NLM_F_ACK));
+  expect(() => socket.batch(batch)).toThrow("five: ");
+  socket.request(request("six"));
+  expect(asked).toEqual([2 ** 32 - 2, 2 ** 32 - 1, 0, 1, 2, 3]);
 });
 
 describe("a dump", () => {
