@@ -101,8 +101,11 @@ export class BpfMap<K, V> {
   static adopt<K, V>(definition: MapDefinition<K, V>, ids: readonly number[]): BpfMap<K, V> | undefined {
     for (const id of ids) {
       const map = BpfMap.open(definition, id);
-      if (map.#isAsDefined()) return map;
-      map.close();
+      using undo = new DisposableStack();
+      undo.defer(map.close);
+      if (!map.#isAsDefined()) continue;
+      undo.move();
+      return map;
     }
     return undefined;
   }

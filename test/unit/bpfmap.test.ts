@@ -1,7 +1,11 @@
 // Reading whole eBPF maps from kernels that cannot read them by many entries at a time, or only now and then.
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { BpfCall } from "../../lib/bpf/bpf.ts";
 import { BpfMap, U32 } from "../../lib/bpf/map.ts";
 import { EINVAL, ENOENT, ENOSPC } from "../../lib/sys/errno.ts";
+import { SysError } from "../../lib/sys/syscall.ts";
+import { isRoot } from "../support/newnetns.ts";
 
 const ENOTSUPP = 524;
 const EPERM = 1;
@@ -31,4 +35,26 @@ test("what else the kernel refuses is an error that names the map", () => {
   const { commands, subject } = map(EPERM);
   expect(() => subject.entries()).toThrow("eBPF map read m");
   expect(commands).toEqual(["MAP_LOOKUP_BATCH"]);
+});
+
+test.if(isRoot)("a map that the kernel does not describe is closed again", () => {
+  const subject = BpfMap.create(definition);
+  const id = Number(/^map_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${subject.fd}`, "utf8"))?.[1]);
+  const opened = () => readdirSync("/proc/self/fd").length;
+  const before = opened();
+  const run = BpfCall.prototype.run;
+  const spy = spyOn(BpfCall.prototype, "run").mockImplementation(function (
+    this: BpfCall<"MAP_CREATE">,
+    what,
+  ) {
+    if (what.startsWith("eBPF map info")) throw new SysError(what, EPERM);
+    return run.call(this, what);
+  });
+  try {
+    expect(() => BpfMap.adopt(definition, [id])).toThrow("eBPF map info m");
+    expect(opened()).toBe(before);
+  } finally {
+    spy.mockRestore();
+    subject.close();
+  }
 });

@@ -3,7 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import { BpfMap, type Layout, U32 } from "../../lib/bpf/map.ts";
+import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { SHORT_IDS } from "../../lib/mesh/bounds.ts";
+import { Contents } from "../../lib/overlay/datapath/contents.ts";
 import {
   adoptMaps,
   closeMaps,
@@ -63,6 +65,25 @@ describe.if(isRoot)("values", () => {
       expect(bytes(hops.definition.value, tree).slice(0, 48)).toBe(
         "01000000" + "01000000" + "0100000a" + "00000000" + "05000000" + "0200000a",
       );
+    });
+  });
+
+  test("of hops that another program has damaged are read, and replaced", () => {
+    withMaps((maps) => {
+      const hops = { from: A, vxlan: [{ shortId: 5, address: A + 1 }], sleeve: false };
+      const table = { routes: new Map(), hops: new Map([[1, hops]]), neighbours: new Set<number>() };
+      const contents = new Contents(maps, false);
+      contents.replace(table);
+      const raw: Layout<number> = {
+        size: maps.hops.definition.value.size,
+        encode: (count, view) => view.setUint32(0, count, true),
+        decode: (view) => view.getUint32(0, true),
+      };
+      const { definition, fd } = maps.hops;
+      BpfMap.fromFd({ ...definition, value: raw }, fd).set(1, 0xffff_ffff);
+      expect(maps.hops.get(1)?.vxlan.length).toBe(MAX_HOPS);
+      expect(keeper(contents).reconcile(() => true).length).toBe(1);
+      expect(maps.hops.get(1)).toEqual(hops);
     });
   });
 

@@ -81,7 +81,8 @@ const HopsValue: Layout<Hops> = {
   decode: (view) => ({
     from: view.getUint32(HOPS_VALUE.from, true) || undefined,
     sleeve: view.getUint32(HOPS_VALUE.sleeve, true) !== 0,
-    vxlan: Array.from({ length: view.getUint32(HOPS_VALUE.count, true) }, (_, i) => ({
+    // Other programs can write the map, too (bpftool).
+    vxlan: Array.from({ length: Math.min(view.getUint32(HOPS_VALUE.count, true), MAX_HOPS) }, (_, i) => ({
       shortId: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride, true),
       address: view.getUint32(HOPS_VALUE.first + i * HOPS_VALUE.stride + 4, true),
     })),
