@@ -86,6 +86,46 @@ describe("notifications", () => {
     expect([looks, made]).toEqual([["link a"], ["link a"]]);
   });
 
+  test("that are urgent are looked at at once; of thousands that follow, only now and then", () => {
+    keep(wants("link a", ["links"]), wants("policies", ["xfrm"]));
+    kernel.delete("policies");
+    reconciler.urgent("xfrm");
+    expect([looks, made]).toEqual([["policies"], ["policies"]]);
+    for (let i = 0; i < 5_000; i++) {
+      kernel.delete("policies");
+      reconciler.urgent("xfrm");
+    }
+    expect(looks.length).toBe(1);
+    clock.advance(10);
+    expect([looks.length, kernel.has("policies")]).toEqual([2, true]);
+    clock.advance(10);
+    expect(looks.length).toBe(2);
+    kernel.delete("policies");
+    reconciler.urgent("xfrm");
+    expect(looks).toEqual(["policies", "policies", "policies"]);
+    reconciler.urgent("xfrm");
+    reconciler.stop();
+    clock.advance(1_000);
+    expect(looks.length).toBe(3);
+  });
+
+  test("that are urgent and take long leave three quarters of the time to others", () => {
+    const slow = wants("policies", ["xfrm"]);
+    keep({
+      ...slow,
+      reconcile(accepts) {
+        clock.advance(20);
+        return slow.reconcile(accepts);
+      },
+    });
+    const began = clock.now();
+    while (clock.now() - began < 8_000) {
+      reconciler.urgent("xfrm");
+      clock.advance(1);
+    }
+    expect(looks.length).toBeWithin(90, 110);
+  });
+
   test("is tried again at once when what it depends on was put right", () => {
     keep(wants("bridge", ["links"]), wants("port", ["netconf"]));
     for (const each of ["bridge", "port"]) refusals.set(each, "no bridge");

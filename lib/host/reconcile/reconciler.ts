@@ -17,6 +17,9 @@ const SILENT_MS = 1_000;
 const SETTINGS_MS = 5_000;
 /** Time in which notifications are coalesced. */
 const COALESCE_MS = 100;
+/** Least pause after an urgent comparison, and in multiples of its time: others may change thousands of objects at once. */
+const CALM_MS = 10;
+const CALM_PAUSE = 3;
 /** Longest time for checks in one turn of the event loop, but for the current one. */
 const SLICE_MS = 8;
 const RETRY_MS = 1_000;
@@ -55,6 +58,10 @@ export class Reconciler {
   readonly #timers: readonly Timer[];
   readonly #pending = new Set<Source>();
   readonly #soon: Soon;
+  /** Sources whose comparison is urgent, and is due once it is calm again. */
+  readonly #urgent = new Set<Source>();
+  readonly #calm: Soon;
+  #calmAt = Number.NEGATIVE_INFINITY;
   #turn: Timer | undefined;
   #stopped = false;
 
@@ -66,6 +73,7 @@ export class Reconciler {
     this.#fights = new Fights(now);
     this.repairs = new Repairs(log, now);
     this.#soon = new Soon(clock, () => this.#lookAtNotified());
+    this.#calm = new Soon(clock, () => this.#lookAtUrgent());
     this.#timers = [
       every(clock, CHECK_MS, () => this.#look(() => true)),
       every(clock, SILENT_MS, () => this.#glance()),
@@ -133,9 +141,22 @@ export class Reconciler {
     this.#look(concerns);
   }
 
-  /** As notified(), without coalescing. */
+  /** As notified(), but at once; notifications that follow are coalesced for a moment. */
   urgent(source: Source): void {
-    if (!this.#stopped) this.#look(({ sources }) => sources.includes(source));
+    if (this.#stopped) return;
+    this.#urgent.add(source);
+    const now = this.clock.now();
+    if (now >= this.#calmAt) this.#lookAtUrgent();
+    else this.#calm.within(this.#calmAt - now);
+  }
+
+  #lookAtUrgent(): void {
+    const told = new Set(this.#urgent);
+    this.#urgent.clear();
+    const began = this.clock.now();
+    this.#look(({ sources }) => sources.some((each) => told.has(each)));
+    const now = this.clock.now();
+    this.#calmAt = now + Math.max(CALM_MS, CALM_PAUSE * (now - began));
   }
 
   /** Note that notifications were lost. */
@@ -146,6 +167,7 @@ export class Reconciler {
   stop(): void {
     this.#stopped = true;
     this.#soon.stop();
+    this.#calm.stop();
     this.#turn?.cancel();
     for (const timer of this.#timers) timer.cancel();
     for (const { retry } of this.#kept) retry?.cancel();
