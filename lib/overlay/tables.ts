@@ -2,7 +2,7 @@
 // neighbour. Pure.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
-import { type Hop, type Hops, SLEEVE } from "./datapath/maps.ts";
+import { type Hop, type Hops, MAX_HOPS, SLEEVE } from "./datapath/maps.ts";
 import { isShortId } from "./peerid.ts";
 import type { ForwardingTables } from "./sleeve/routes.ts";
 
@@ -60,7 +60,8 @@ export function makeTables(topology: Topology): { kernel: ForwardingTable; engin
     const links: number[] = [];
     for (const id of to) {
       const neighbour = neighbours.get(id);
-      if (neighbour?.fastdp && isShortId(source) && isShortId(id)) {
+      // Of more children than the kernel has room for, the others get it by sleeve.
+      if (neighbour?.fastdp && isShortId(source) && isShortId(id) && vxlan.length < MAX_HOPS) {
         vxlan.push({ shortId: id, address: neighbour.fastdp.address });
       } else if (neighbour?.sleeve !== undefined) {
         links.push(neighbour.sleeve);

@@ -1,6 +1,6 @@
 // Which peers frames go by, by the fast datapath and by sleeve.
 import { describe, expect, test } from "bun:test";
-import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
+import { MAX_HOPS, SLEEVE } from "../../lib/overlay/datapath/maps.ts";
 import { makeTables } from "../../lib/overlay/tables.ts";
 import { bytesOf } from "../support/sleevepair.ts";
 
@@ -68,5 +68,24 @@ describe("the tables", () => {
       5000: { from: SLEEVE, vxlan: [], sleeve: true },
     });
     expect(Object.fromEntries(tables.engine.broadcast)).toEqual({ 1: [3], 2: [3], 5000: [2] });
+  });
+
+  test("broadcast to each of more children than the kernel has room for, once", () => {
+    const children = Array.from({ length: MAX_HOPS + 44 }, (_, i) => i + 2);
+    const { kernel, engine } = makeTables({
+      self: 1,
+      names: new Map(),
+      neighbours: children.map((id) => ({ id, fastdp: { address: id, link: 0 }, sleeve: id })),
+      vxlanSources: new Set(children),
+      unicast: new Map(),
+      broadcast: new Map([[1, { from: undefined, to: children }]]),
+    });
+    const hops = kernel.hops.get(1);
+    expect([hops?.vxlan.length, hops?.sleeve]).toEqual([MAX_HOPS, true]);
+    const reached = [
+      ...(hops?.vxlan ?? []).map(({ shortId }) => shortId),
+      ...(engine.broadcast.get(1) ?? []),
+    ];
+    expect(reached).toEqual(children);
   });
 });
