@@ -30,6 +30,7 @@ export interface LeavingPeer {
 
 export class Handover {
   #heir: PeerName | undefined;
+  #running: Promise<PeerName | undefined> | undefined;
   #heard: ((peer: PeerName, ring: RingState) => void) | undefined;
 
   constructor(private readonly peer: LeavingPeer) {}
@@ -41,9 +42,17 @@ export class Handover {
 
   /**
    * Hand our space over. Resolves with the heir once it has acknowledged, with undefined where there is nothing to hand
-   * over or no other peer. Rejects with IpamError; before an heir was found, with nothing changed. Can be repeated.
+   * over or no other peer. Rejects with IpamError; before an heir was found, with nothing changed. Can be repeated; calls
+   * meanwhile are the same hand-over, as one answer would not do for two.
    */
-  async run(): Promise<PeerName | undefined> {
+  run(): Promise<PeerName | undefined> {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #run(): Promise<PeerName | undefined> {
     const { ring } = this.peer;
     if (ring.empty || (!this.#heir && ring.ownedRanges().length === 0)) return undefined;
     this.#heir ??= await this.#findHeir();

@@ -58,6 +58,25 @@ describe("a hand-over", () => {
     expect(asked).toHaveLength(6 * 16);
   });
 
+  test("that is asked for twice is one, and both hear of its end; a failed one is repeated", async () => {
+    const { asked, candidates, handover, pass, transfers, state } = leaving();
+    candidates.push(TWO);
+    const failed = [watched(handover.run()), watched(handover.run())];
+    await pass(3_100);
+    for (const outcome of failed) expect(outcome()).toContain("no peer has answered");
+    expect(asked).toHaveLength(6);
+    const first = watched(handover.run());
+    await pass(100);
+    const second = watched(handover.run());
+    await pass(100);
+    handover.heard(TWO, state());
+    await pass(100);
+    expect(transfers).toEqual([TWO]);
+    handover.heard(TWO, state());
+    await pass(100);
+    expect([first(), second()]).toEqual([TWO, TWO]);
+  });
+
   test("goes to the first that answers, of those asked, once; it is done when the heir's ring has nothing of ours", async () => {
     const { asked, candidates, handover, pass, transfers, state } = leaving();
     candidates.push(TWO, THREE);
