@@ -92,6 +92,15 @@ export class Store {
     return `${this.path}.new`;
   }
 
+  /** The database; throws StoreError while the file waits to be opened again. */
+  get #current(): Database {
+    if (this.#isOpen) return this.#database;
+    throw new StoreError(
+      "disk",
+      `the state file ${this.path} was removed, and its copy cannot be opened; 'weave status' says why`,
+    );
+  }
+
   /**
    * Open the file, creating it and its folder if absent. A damaged or foreign file is moved aside, never written. Throws
    * StoreError.
@@ -118,14 +127,14 @@ export class Store {
     };
     return {
       get: (key) => {
-        const row = this.#database
+        const row = this.#current
           .query<{ value: string }, [string, string]>("SELECT value FROM state WHERE room = ? AND key = ?")
           .get(room, key);
         return row ? read(key, row.value) : undefined;
       },
       all: () => {
         const limit = lenient?.limit ?? -1;
-        const rows = this.#database
+        const rows = this.#current
           .query<{ key: string; value: string }, [string, number]>(
             "SELECT key, value FROM state WHERE room = ? LIMIT ?",
           )
@@ -162,16 +171,16 @@ export class Store {
     bounds: JournalBounds,
     now: () => number,
   ): Journal<v.InferOutput<S>> {
-    return openJournal(() => this.#database, schema, bounds, now);
+    return openJournal(() => this.#current, schema, bounds, now);
   }
 
   /** Make changes that survive a power cut, at the price of an fsync. */
   durably(change: () => void): void {
     try {
-      this.#database.run("PRAGMA synchronous = FULL");
+      this.#current.run("PRAGMA synchronous = FULL");
       change();
     } finally {
-      this.#database.run("PRAGMA synchronous = NORMAL");
+      this.#current.run("PRAGMA synchronous = NORMAL");
     }
   }
 
@@ -231,7 +240,7 @@ export class Store {
 
   #run(sql: string, ...values: string[]): void {
     try {
-      const { changes } = this.#database.query<never, string[]>(sql).run(...values);
+      const { changes } = this.#current.query<never, string[]>(sql).run(...values);
       // A change of nothing is not written.
       if (changes > 0) this.#failed = undefined;
     } catch (error) {

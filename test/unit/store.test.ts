@@ -221,6 +221,10 @@ test("a file that could not be opened in place of a removed one is opened later,
   rmSync(`${path}-wal`, { force: true });
   mkdirSync(`${path}-wal`);
   for (let i = 0; i < 2; i++) expect(codeOf(() => store.restore())).toBe("disk");
+  // Nothing is saved meanwhile, and who wants to is told so.
+  const uses = [() => rows.set("key", "lost"), () => rows.get("key"), () => rows.all(), () => rows.clear()];
+  for (const use of [...uses, () => store.durably(() => expect.unreachable())])
+    expect(codeOf(use)).toBe("disk");
   rmSync(`${path}-wal`, { recursive: true });
   expect([store.restore(), rows.get("key")]).toEqual([true, "value"]);
   rows.set("key", "later");
