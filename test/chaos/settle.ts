@@ -2,6 +2,7 @@
 
 import { availableParallelism, loadavg } from "node:os";
 import { wrongAddresses } from "./checks/addresses.ts";
+import { missingState } from "./checks/kept.ts";
 import { wrongLinks } from "./checks/links.ts";
 import type { LogReader } from "./checks/logs.ts";
 import { wrongNames } from "./checks/names.ts";
@@ -35,6 +36,7 @@ const CHECKS: readonly Check[] = [
   ["address", wrongAddresses],
   ["name", wrongNames],
   ["link", wrongLinks],
+  ["kernel", missingState],
 ];
 
 export interface Watching {

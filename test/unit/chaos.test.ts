@@ -1,6 +1,7 @@
 // The judge of chaos runs: what its model lets happen and what not, and how a history is written down and made short.
 import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
+import { missingIn } from "../chaos/checks/kept.ts";
 import { isSound } from "../chaos/checks/logs.ts";
 import { formatHistory, parseHistory } from "../chaos/history.ts";
 import { type Container, firstModel, type Model, observed, withFault, withHost } from "../chaos/model.ts";
@@ -146,4 +147,21 @@ test("lines of a log are sound, or not", () => {
     "panic: main thread",
   ])
     expect(isSound(line)).toBe(false);
+});
+
+test("what a router keeps is looked for in what nft and tc say", () => {
+  const chain = (name: string, ...rules: string[]) =>
+    `\tchain ${name} {\n\t\ttype filter hook ${name} priority 0; policy accept;\n${rules.map((rule) => `\t\t${rule}\n`).join("")}\t}\n`;
+  const table = ["postrouting", "forward", "input"].map((name) => chain(name, "accept")).join("\n");
+  const qdiscs = ["weave", "vxlan-6784", "sleeve-6783"]
+    .map((link) => `qdisc clsact ffff: dev ${link} parent ffff:fff1 \n`)
+    .join("");
+  expect(missingIn(table, qdiscs)).toEqual([]);
+  expect(missingIn(`${chain("postrouting")}${chain("forward", "accept")}`, qdiscs)).toEqual([
+    "chain postrouting of table ip weave",
+    "chain input of table ip weave",
+  ]);
+  expect(missingIn(table, qdiscs.replace("vxlan-6784", "other0"))).toEqual([
+    "traffic control of link vxlan-6784",
+  ]);
 });
