@@ -43,5 +43,9 @@ export function secretsOf(
     if (name === undefined) return [];
     return [name === "password" ? value : read(value).replace(/\r?\n$/, "")];
   });
-  return [...variables, ...options].filter((secret) => secret !== "");
+  return [...variables.filter(isSecret), ...options].filter((secret) => secret !== "");
 }
+
+/** True unless the value is a switch or a number, as of USE_TOKEN=true or TOKEN_TTL=3600s: they are part of any text. */
+const isSecret = (value: string) =>
+  !/^(?:true|false|yes|no|on|off|none|null|enabled|disabled|\d{1,7}[a-z]{0,2})$/i.test(value);

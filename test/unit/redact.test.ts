@@ -49,6 +49,12 @@ test.each([
 
 test.each([
   [["WEAVE_PASSWORD=one", "PATH=/bin", "API_TOKEN="], [], ["one"]],
+  [["USE_TOKEN=true", "SECRET=False", "TOKEN_TTL=3600s", "TOKENS=1000", "MY_SECRET=none"], [], []],
+  [
+    ["A_TOKEN=12345678", "B_TOKEN=trueish"],
+    ["weave-router", "--password=true"],
+    ["12345678", "trueish", "true"],
+  ],
   [[], ["weave-router", "--password=two", "host1"], ["two"]],
   [[], ["weave-router", "--password", "three"], ["three"]],
   [[], ["weave", "launch", "--foreground", "--password-file=/etc/key"], ["four"]],
