@@ -73,8 +73,9 @@ export function rewriteHosts(path: string, text: string): void {
       const found = fstatSync(fd);
       // A hard link could be any file of this host.
       if (!found.isFile() || found.nlink !== 1) throw new Error("not a regular file with one link");
-      ftruncateSync(fd, 0);
-      writeSync(fd, text, 0);
+      // Whole before it is cut: no reader finds less than the new text, or the old one's end behind it.
+      const length = writeSync(fd, text, 0);
+      ftruncateSync(fd, length);
     } finally {
       closeSync(fd);
     }

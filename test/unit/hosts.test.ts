@@ -75,6 +75,27 @@ describe("the file", () => {
     expect(readdirSync(folder)).toEqual(["hosts"]);
   });
 
+  test("is never found empty by a reader", async () => {
+    const reading = `
+      const { readFileSync } = require("node:fs");
+      let [looks, empty] = [0, 0];
+      console.log("reads");
+      process.on("SIGTERM", () => { console.log(looks, empty); process.exit(0); });
+      const look = () => {
+        for (let i = 0; i < 500; i++, looks++) if (readFileSync(${JSON.stringify(file)}).length === 0) empty++;
+        setImmediate(look);
+      };
+      look();`;
+    const reader = Bun.spawn([process.execPath, "-e", reading], { stdout: "pipe" });
+    const lines = reader.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    expect((await lines.read()).value).toBe("reads\n");
+    for (let i = 0; i < 20_000; i++) rewriteHosts(file, i % 2 ? TEXT : "a longer one\n");
+    reader.kill("SIGTERM");
+    const [looks, empty] = ((await lines.read()).value ?? "").split(" ").map(Number);
+    expect(looks).toBeGreaterThan(0);
+    expect(empty).toBe(0);
+  });
+
   test("that is a link to another, a FIFO, a folder or missing is left alone", () => {
     const victim = join(folder, "victim");
     writeFileSync(victim, "precious\n");
