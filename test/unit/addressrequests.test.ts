@@ -407,7 +407,9 @@ describe("an allocator", () => {
     expect(await allocator.allocate("c", high)).toBe(high.address + 1);
     expect(await allocator.allocate("c", low)).toBe(first);
     expect(allocator.leases("c").map(({ prefix }) => prefix)).toEqual([28, 28]);
-    expect(allocator.lookup("c", { start: low.address, end: low.address + 16 })).toHaveLength(1);
+    const range = { start: low.address, end: low.address + 16 };
+    expect(allocator.lookup("c", range)).toHaveLength(1);
+    expect(allocator.lookup("c", range, "another")).toEqual([]);
     expect(() => allocator.delete("nobody")).toThrow("Delete: no addresses for nobody");
     expect(() => allocator.free("c", low.address + 9)).toThrow("Free: address 10.32.0.9 not found for c");
     await allocator.free("c", first);

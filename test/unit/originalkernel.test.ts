@@ -86,6 +86,13 @@ describe.if(isRoot)("in a network namespace", () => {
     });
   });
 
+  test.each(["vethwe-bridge", "vethwe-datapath", "vethwe-pcap"])("%s is one of its links", (name) => {
+    host((find, _nf, route) => {
+      linkAdd(route, { kind: "veth", name, peer: { name: "other" } });
+      expect(find().links).toEqual([name]);
+    });
+  });
+
   test("its rules are chains WEAVE and WEAVE-…, and jumps to them; they are removed, others stay", () => {
     host((find, nf) => {
       nft(
