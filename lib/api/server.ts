@@ -1,4 +1,6 @@
 // The control API: the paths of the original over HTTP. What a route throws becomes an answer of one line.
+import { systemClock } from "../clock/clock.ts";
+import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import { requestUrl } from "../sys/httpserver.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { HttpError } from "./httperror.ts";
@@ -35,6 +37,16 @@ export interface Api extends ApiTarget {
 export const routeOf = ({ routes = [] }: Api, pathname: string) =>
   findRoute(ROUTES, pathname) ?? findRoute(routes, pathname);
 
+const unexpected = new WeakMap<ApiTarget, LimitedWarning>();
+
+/** Log unexpected errors of a router: whoever reaches a port can repeat a request without end. */
+function unexpectedIn(target: ApiTarget): LimitedWarning {
+  const known = unexpected.get(target);
+  const warn = known ?? limitedWarnings({ warning: target.log.error }, () => systemClock.now());
+  if (!known) unexpected.set(target, warn);
+  return warn;
+}
+
 /** Answer a request; `signal` fires when the caller has gone. Never rejects. */
 export async function answer(request: Request, target: Api, signal = request.signal): Promise<Response> {
   let what = request.method;
@@ -64,9 +76,10 @@ function decoded(encoded: Readonly<Record<string, string>>): Record<string, stri
   }
 }
 
-function refusal(error: unknown, { log }: ApiTarget, what: string): Response {
+function refusal(error: unknown, target: ApiTarget, what: string): Response {
+  const { log } = target;
   const message = reasonOf(error);
-  if (!(error instanceof HttpError)) log.error(message, { request: what });
+  if (!(error instanceof HttpError)) unexpectedIn(target)(`${what}: ${message}`, message, { request: what });
   // Anybody who reaches a port can send bad requests without end; the answer explains them.
   else if (error.logged && what.startsWith("GET ")) log.debug(message, { request: what });
   else if (error.logged) log.warning(message, { request: what });

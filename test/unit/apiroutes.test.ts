@@ -5,6 +5,7 @@ import { text } from "../../lib/api/responses.ts";
 import { subject } from "../../lib/api/routing.ts";
 import { type Api, answer } from "../../lib/api/server.ts";
 import { type LogLevel, logTo } from "../../lib/log/log.ts";
+import { simulateSystemClock } from "../support/systemclock.ts";
 
 class RoomError extends Error {}
 
@@ -68,3 +69,22 @@ test.each([
     expect(await ask(method, "/failing")).toEqual({ status, body, logged: [...logged] });
   },
 );
+
+test("a request that fails unexpectedly again and again is logged once a minute, each path by itself", async () => {
+  using time = simulateSystemClock();
+  const lines: string[] = [];
+  const log = logTo((level, message, fields) => lines.push(`${level} ${message} ${JSON.stringify(fields)}`));
+  const broken = route("/broken/:id", { GET: fail(new Error("broken")) });
+  const api = { log, routes: [broken] } as unknown as Api;
+  const get = (path: string) => answer(new Request(`http://localhost${path}`), api);
+  for (let i = 0; i < 1_000; i++) expect((await get("/broken/a")).status).toBe(500);
+  await get("/broken/b");
+  expect(lines).toEqual(
+    ["a", "b"].map((id) => `error broken ${JSON.stringify({ request: `GET /broken/${id}` })}`),
+  );
+  time.clock.advance(60_000);
+  await get("/broken/a");
+  expect(lines[2]).toContain('"suppressed":999');
+  for (let i = 0; i < 100_000; i++) await get(`/broken/${i}`);
+  expect(lines.length).toBeLessThan(10_000);
+});
