@@ -150,6 +150,14 @@ test("each alert fires, and leads to a section of the manual", async () => {
       },
     ],
   }));
+  // Two nodes with endpoints, and no controller: the addon was made with --disable-npc.
+  const off = ["a", "b"].map((instance) => `up{job="weave-npc", instance="${instance}"}`);
+  tests.push({
+    name: "no policies",
+    interval: "1m",
+    input_series: off.map((series) => ({ series, values: "0x60" })),
+    promql_expr_test: [{ expr: 'ALERTS{alertname="WeaveNpcDown"}', eval_time: "40m", exp_samples: [] }],
+  });
   const testFile = join(hosts.folder, "test.yml");
   writeFileSync(testFile, JSON.stringify({ rule_files: [file], evaluation_interval: "1m", tests }));
   const { stdout, stderr } = await exec(["promtool", "test", "rules", testFile]);
@@ -159,6 +167,7 @@ test("each alert fires, and leads to a section of the manual", async () => {
 /** Series by which each alert fires within 40 min: healthy at first. */
 const FIRING: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   WeaveRouterDown: { 'up{job="weave", instance="a"}': "1x5 0x60" },
+  WeaveRoutersAbsent: { 'up{job="weave", instance="a"}': "1x5" },
   WeaveNotReady: { 'weave_ready{instance="a"}': "1x5 0x60" },
   WeavePeerNotConnected: { 'weave_connections{instance="a", state="failed"}': "0x5 1x60" },
   WeavePeerSilent: { 'weave_peer_silent{instance="a", nickname="b"}': "0x5 1x60" },

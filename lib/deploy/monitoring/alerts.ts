@@ -27,6 +27,15 @@ const ALERTS: readonly Alert[] = [
     section: "is-all-well",
   },
   {
+    name: "WeaveRoutersAbsent",
+    expr: 'absent(up{job="weave"})',
+    for: "5m",
+    severity: "critical",
+    summary: "Prometheus finds no router: either none runs, or nothing tells it to scrape them",
+    topic: "monitoring",
+    section: "alerts-and-a-dashboard",
+  },
+  {
     name: "WeaveNotReady",
     expr: "weave_ready == 0",
     for: "5m",
@@ -167,7 +176,8 @@ const ALERTS: readonly Alert[] = [
   },
   {
     name: "WeaveNpcDown",
-    expr: 'up{job="weave-npc"} == 0',
+    // A Service has an endpoint for it on each node, in a cluster without policies, too: there none ever answers.
+    expr: 'up{job="weave-npc"} == 0 and on () max(max_over_time(up{job="weave-npc"}[1d])) == 1',
     for: "5m",
     severity: "warning",
     summary:
