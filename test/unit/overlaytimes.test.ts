@@ -4,7 +4,13 @@ import { describe, expect, test } from "bun:test";
 import { every } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Forwarder } from "../../lib/overlay/fastdp/forwarder.ts";
-import { CONTROL } from "../../lib/overlay/fastdp/protocol.ts";
+import {
+  CONTROL,
+  decodeAnswer,
+  encodeAnswer,
+  encodeQuestion,
+  FIRST_TEST,
+} from "../../lib/overlay/fastdp/protocol.ts";
 import { PathMtu } from "../../lib/overlay/pathmtu.ts";
 import type { Cipher } from "../../lib/overlay/sleeve/format.ts";
 import { SleeveForwarder } from "../../lib/overlay/sleeve/forwarder.ts";
@@ -51,6 +57,12 @@ function fastdp(
     events.push(`${clock.now()} ${what}`);
   };
   const world = { errno: 0, answers: false, busy: false, link: undefined as string | undefined, seen: 0n };
+  const path = {
+    limit: 1450,
+    last: undefined as { size: number; length: number; sender: number; at: bigint } | undefined,
+    mark: 0,
+    told: new Uint8Array(),
+  };
   const step = (name: "start" | "offered" | "end") => {
     note(name);
     if (failing === name) throw new OverlayError(overlayTrouble("no encryption", `${name} failed`, 1));
@@ -69,9 +81,12 @@ function fastdp(
     acknowledges,
     tests: measures
       ? {
-          limit: () => 1450,
-          send: (_to, _mark, mtu) => note(`test ${mtu}`),
-          last: () => undefined,
+          limit: () => path.limit,
+          send(_to, mark, mtu) {
+            path.mark = mark;
+            note(`test ${mtu}`);
+          },
+          last: () => path.last,
           outgrown() {},
           changed() {},
         }
@@ -91,7 +106,8 @@ function fastdp(
     neighbour: () => ({ seen: world.seen, received: 1_000n, sent: 2_000n }),
     ageMs: (at) => Number(at),
     linkTrouble: () => world.link,
-    sendControl(tag) {
+    sendControl(tag, message) {
+      path.told = Uint8Array.from(message);
       note(`control ${tag}`);
       if (tag === CONTROL.anyHeartbeats && !world.busy)
         clock.after(5, () => subject.control(CONTROL.noMoreHeartbeats));
@@ -111,7 +127,7 @@ function fastdp(
       whole: runs(all.filter(({ whole }) => whole).map(({ at }) => at)),
     };
   };
-  return { clock, world, subject, beat, take, sent, beats, note };
+  return { clock, world, path, subject, beat, take, sent, beats, note };
 }
 
 describe("the fast datapath", () => {
@@ -325,6 +341,43 @@ describe("the fast datapath", () => {
     world.errno = EMSGSIZE;
     clock.advance(10_000);
     expect(take()).toEqual(["34000 health: heartbeats cannot be sent"]);
+  });
+
+  test("answers which test was received last, of the peer's own alone", () => {
+    const { subject, path } = fastdp({ acknowledges: true, measures: true });
+    const answer = (last: typeof path.last) => {
+      path.last = last;
+      subject.control(CONTROL.anyTest, encodeQuestion(0xfe09));
+      return decodeAnswer(path.told);
+    };
+    const last = { size: 0xfe07, length: 1_414, sender: REMOTE, at: 1n };
+    const none = { asked: 0xfe09, mark: 0, mtu: 0 };
+    expect(answer(last)).toEqual({ asked: 0xfe09, mark: 0xfe07, mtu: 1_400 });
+    expect(answer({ ...last, size: FIRST_TEST })).toMatchObject({ mark: FIRST_TEST });
+    expect(answer(undefined)).toEqual(none);
+    expect(answer({ ...last, size: FIRST_TEST - 1 })).toEqual(none);
+    expect(answer({ ...last, sender: REMOTE + 1 })).toEqual(none);
+  });
+
+  test("a heartbeat that is too long makes the path as narrow as the kernel knows, at once", () => {
+    const { clock, world, subject, path, beat, beats } = fastdp({ acknowledges: true, measures: true });
+    subject.confirm();
+    clock.advance(1_000);
+    const received = (mtu: number) =>
+      subject.control(CONTROL.testReceived, encodeAnswer({ asked: path.mark, mark: path.mark, mtu }));
+    received(1_450);
+    world.answers = true;
+    subject.heartbeat(beat);
+    clock.advance(5_000);
+    received(1_450);
+    clock.advance(1_000);
+    expect(subject.pathMtu).toBe(1_450);
+    path.limit = 1_400;
+    world.errno = EMSGSIZE;
+    beats.splice(0);
+    while (beats.length === 0) clock.advance(100);
+    // It is sent again, once.
+    expect([subject.pathMtu, beats.length]).toEqual([1_400, 2]);
   });
 
   test("trouble with links, told to a peer that acknowledges, once", () => {
