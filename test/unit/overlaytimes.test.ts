@@ -59,6 +59,8 @@ function fastdp(
   const world = { errno: 0, answers: false, busy: false, link: undefined as string | undefined, seen: 0n };
   const path = {
     limit: 1450,
+    /** The limit that the kernel finds by the next heartbeat. */
+    found: 1450,
     last: undefined as { size: number; length: number; sender: number; at: bigint } | undefined,
     mark: 0,
     told: new Uint8Array(),
@@ -95,6 +97,7 @@ function fastdp(
     port: 6784,
     sendHeartbeat(to, whole) {
       beats.push({ at: clock.now(), whole, to });
+      path.limit = path.found;
       if (world.errno === 0 && world.answers) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
       return world.errno;
     },
@@ -372,7 +375,7 @@ describe("the fast datapath", () => {
     received(1_450);
     clock.advance(1_000);
     expect(subject.pathMtu).toBe(1_450);
-    path.limit = 1_400;
+    path.found = 1_400;
     world.errno = EMSGSIZE;
     beats.splice(0);
     while (beats.length === 0) clock.advance(100);
