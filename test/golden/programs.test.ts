@@ -78,7 +78,7 @@ test("the flow cache's programs are what they were", () => {
   }).toEqual({
     egress: "356 7d7c77354b304dd9",
     ingress: "289 6cf1554e84f95ffe",
-    port: "432 d5796ea8ce7c57e9",
+    port: "447 9081dc3ccd235fd4",
     arrival: "269 50c72fafefda6665",
     departure: "159 663bdf41c0cfd2b4",
     confirm: "260 c330280fbfe15117",
@@ -92,7 +92,7 @@ test("the programs of the bridge's ports are what they were", () => {
     return [false, true].map((strict) => digest(portProgram(portMaps, remote, strict).instructions));
   });
   expect(found).toEqual([
-    ["200 8e3cda5519fbc7c6", "812 603947c14fdc19ae"],
-    ["200 63376d5b8dc88af7", "812 86ba6cbaf25084f4"],
+    ["215 2c4be0091bb171d8", "827 a5cbadeed239fe6b"],
+    ["215 eca6fd0f6b684008", "827 2b7a8754fd8511fc"],
   ]);
 });

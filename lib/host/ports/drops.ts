@@ -6,7 +6,7 @@ type Ports = ReadonlyMap<string, PortEntry>;
 
 /** Ports that status names, those with most drops first. */
 const MAX_NAMED = 5;
-const LIMITS = `limits: ${FLOOD_RATE} broadcast or unknown unicast, ${MULTICAST_RATE} multicast frames/s`;
+const LIMITS = `limits: ${FLOOD_RATE} broadcast, unknown unicast or new source address, ${MULTICAST_RATE} multicast frames/s`;
 
 const foreign = ({ spoofed, protocol }: Dropped) => spoofed + protocol;
 const storm = ({ flood, multicast }: Dropped) => flood + multicast;

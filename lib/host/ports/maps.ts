@@ -17,7 +17,7 @@ const MAX_MACS = 16_384;
 
 /** Frames of a port that were dropped. */
 export interface Dropped {
-  /** Beyond the rate: broadcast, unknown unicast, or from an Ethernet address that is elsewhere. */
+  /** Beyond the rate: broadcast, unknown unicast, or from an Ethernet address that is elsewhere, or that nobody has seen. */
   readonly flood: bigint;
   /** Multicast beyond the rate. */
   readonly multicast: bigint;

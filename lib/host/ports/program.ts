@@ -3,15 +3,16 @@
 //
 // The bridge floods unknown unicast, as it does broadcast; two links of one container that are bridged inside would loop such a
 // frame for ever, with a copy of each round to all hosts. So flooded frames are rate limited for each port, by GCRA: one
-// number, the time until which the rate is used up (ITU-T I.371).
-import { Assembler, FP, R0, R1, R2, R3, R6, R7, R8, type Register } from "../../bpf/assembler.ts";
+// number, the time until which the rate is used up (ITU-T I.371). So are frames from addresses that nobody has seen, of which the
+// bridges of all hosts learn each, and keep it for 300 s.
+import { Assembler, FP, R0, R1, R2, R3, R6, R7, R8, R9, type Register } from "../../bpf/assembler.ts";
 import { copyMac, loadFrame, lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { PORT, type PortMaps, SEEN } from "./maps.ts";
 import { STACK } from "./stack.ts";
 import { checkSender } from "./strict.ts";
 
-/** Broadcast and unknown unicast frames a second, by one port. */
+/** Broadcast and unknown unicast frames, and those from new source addresses, a second, by one port. */
 export const FLOOD_RATE = 1_000;
 /** IPv4 multicast frames a second, by one port; applications send these. */
 export const MULTICAST_RATE = 10_000;
@@ -97,9 +98,9 @@ function count(asm: Assembler, label: string, counter: number): void {
 }
 
 /**
- * Limit the rate of moves. A source address that is not the port's own, and was just seen elsewhere, belongs to a virtual
- * machine that moves, or to a looping frame. A bridge learns from each such frame: a loop makes others' addresses unreachable.
- * Jumps to "note", or to "flooding".
+ * Limit the rates of moves and of new addresses. A source address that is not the port's own, and was just seen elsewhere, belongs
+ * to a virtual machine that moves, or to a looping frame. A bridge learns from each such frame: a loop makes others' addresses
+ * unreachable. Jumps to "note", or to "flooding". r9: the address was seen on this host, or null.
  */
 function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMacs): void {
   for (const i of [0, 2, 4]) {
@@ -111,6 +112,7 @@ function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMac
   asm.jump("note").label("foreign");
   lookup(asm, seen.fd, STACK.source);
   asm
+    .mov(R9, R0)
     .jumpIf(R0, "eq", { imm: 0 }, "remote")
     .load("u32", R1, R0, SEEN.port)
     .load("u32", R2, FP, STACK.key)
@@ -121,7 +123,7 @@ function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMac
   asm.label("remote");
   lookup(asm, remote.fd, STACK.source);
   asm
-    .jumpIf(R0, "eq", { imm: 0 }, "note")
+    .jumpIf(R0, "eq", { imm: 0 }, "nowhere-else")
     .load("u32", R1, R0, remote.peerAt)
     .jumpIf(R1, "eq", { imm: remote.self }, "note")
     .load("u64", R1, R0, remote.timeAt);
@@ -138,6 +140,13 @@ function limitMoves(asm: Assembler, { ports, seen }: PortMaps, remote: RemoteMac
   }
   asm.jump("flooding").label("moved");
   take(asm, { bucket: PORT.moveBucket, rate: MOVE_RATE, burst: MOVE_BURST }, "note", "flooding");
+  asm.label("nowhere-else").jumpIf(R9, "ne", { imm: 0 }, "note");
+  takeFlooded(asm, "note");
+}
+
+/** Take a frame from the rate of those that go to many, and jump to `within` or to "flooding". */
+function takeFlooded(asm: Assembler, within: string): void {
+  take(asm, { bucket: PORT.floodBucket, rate: FLOOD_RATE, burst: FLOOD_RATE }, within, "flooding");
 }
 
 /** Jump where the time in the register is at most `ns` ago. */
@@ -191,7 +200,7 @@ function limit(asm: Assembler, maps: PortMaps, remote: RemoteMacs): void {
   known(asm, maps.seen.fd, SEEN.at);
   known(asm, remote.fd, remote.timeAt);
   asm.label("flood");
-  take(asm, { bucket: PORT.floodBucket, rate: FLOOD_RATE, burst: FLOOD_RATE }, "pass", "flooding");
+  takeFlooded(asm, "pass");
 }
 
 /** Jump to "pass" where the destination was seen lately. */
