@@ -1,18 +1,24 @@
 // Sleeve over many ends of its engine: connections end with it, and what they had is free again.
 import { afterEach, expect, spyOn, test } from "bun:test";
+import { writeSync } from "node:fs";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import * as unexpected from "../../lib/log/unexpected.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
-import { MAX_LINKS } from "../../lib/overlay/sleeve/counters.ts";
+import { Counters, MAX_LINKS } from "../../lib/overlay/sleeve/counters.ts";
 import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import { SleeveOverlay } from "../../lib/overlay/sleeve/overlay.ts";
+import { makeEngineThread } from "../../lib/overlay/sleeve/thread.ts";
+import { closePipe, openPipe } from "../../lib/sys/pipe.ts";
 
 const MINUTE = 60_000;
 const name = nameFromNumber(1n);
 let overlay: SleeveOverlay | undefined;
-afterEach(() => overlay?.stop());
+afterEach(async () => {
+  await overlay?.stop();
+  overlay = undefined;
+});
 
 test("connections are told of the end of the engine once; those that have stopped are not", async () => {
   const clock = new SimulatedClock(1_000);
@@ -155,4 +161,25 @@ test("an engine that cannot be started again is tried again until it can, and st
   expect(overlay.notes().join()).not.toContain("cannot be restarted");
   overlay.addLink("sleeve", 2, name);
   expect(told.map(({ type }) => type)).toEqual(["add"]);
+});
+
+test("an engine that is stopped again closes no files that were opened meanwhile", async () => {
+  const clock = new SimulatedClock(1_000);
+  const failed = Promise.withResolvers<string>();
+  const setup = { tapFd: -1, udpFd: -1, macsFd: -1, aegis: false, name: "exit" as never };
+  const engine = makeEngineThread(
+    { ...setup, counters: new Counters().memory },
+    clock,
+    { received() {}, failed: failed.resolve },
+    new URL("../support/failingthread.ts", import.meta.url),
+  );
+  await failed.promise;
+  expect(await engine.stop()).toBe(true);
+  const pipes = Array.from({ length: 4 }, openPipe);
+  try {
+    expect(await engine.stop()).toBe(true);
+    for (const { writeFd } of pipes) expect(writeSync(writeFd, "x")).toBe(1);
+  } finally {
+    for (const pipe of pipes) closePipe(pipe);
+  }
 });

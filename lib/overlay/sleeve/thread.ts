@@ -66,6 +66,8 @@ class EngineThread {
   #looking: Timer | undefined;
   #ready = false;
   #over = false;
+  /** Its files are closed once: the router may stop while it waits to start another engine. */
+  #stopping: Promise<boolean> | undefined;
 
   constructor(
     setup: Omit<EngineSetup, "readFd" | "writeFd">,
@@ -107,7 +109,12 @@ class EngineThread {
    * Stop the engine, also after a failure. Resolves with true once it has released its files. One that does not end in time
    * keeps them open: a reused fd would give it others' files.
    */
-  async stop(): Promise<boolean> {
+  stop(): Promise<boolean> {
+    this.#stopping ??= this.#end();
+    return this.#stopping;
+  }
+
+  async #end(): Promise<boolean> {
     this.#over = true;
     this.#flushing?.cancel();
     this.#looking?.cancel();
