@@ -119,6 +119,14 @@ export function cidrContains(cidr: Cidr, address: IPv4): boolean {
   return rangeContains(cidrRange(cidr), address);
 }
 
+/** Return whether two lists have the same ranges in the same order. */
+export function sameRanges(a: readonly AddressRange[], b: readonly AddressRange[]): boolean {
+  return (
+    a === b ||
+    (a.length === b.length && a.every(({ start, end }, i) => start === b[i]?.start && end === b[i]?.end))
+  );
+}
+
 export function rangesOverlap(a: AddressRange, b: AddressRange): boolean {
   return a.start < b.end && b.start < a.end;
 }

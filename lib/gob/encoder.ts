@@ -1,5 +1,6 @@
 // Encode gob: a stream of length-prefixed messages; a type is described before its first value.
 import { concat } from "../bytes/concat.ts";
+import type { Work } from "../clock/slices.ts";
 import { BASIC_ID, type GobType } from "./type.ts";
 import { message, Writer } from "./writer.ts";
 
@@ -60,6 +61,48 @@ export class GobEncoder {
       this.#value(body, type, value);
     });
     return out.done();
+  }
+
+  /** Encode a value as `encode` does, in slices: with a pause after so many elements of each slice that is not in another. */
+  *encodeSliced<T>(type: GobType<T>, value: T, step: number): Work<Uint8Array> {
+    const out = new Writer();
+    if (!this.#begin(out, type)) this.#describe(out, type);
+    const body = new Writer();
+    body.int(this.#id(type));
+    if (type.kind !== "struct") body.byte(0);
+    yield* this.#valueSliced(body, type, value, step);
+    out.uint(body.length);
+    out.raw(body.view());
+    return out.done();
+  }
+
+  *#valueSliced(out: Writer, type: GobType, value: unknown, step: number): Work {
+    switch (type.kind) {
+      case "pointer":
+        return yield* this.#valueSliced(out, type.target, value, step);
+      case "slice": {
+        const elements = value as unknown[];
+        out.uint(elements.length);
+        for (const [i, element] of elements.entries()) {
+          if (i % step === step - 1) yield;
+          this.#value(out, type.element, element);
+        }
+        return;
+      }
+      case "struct": {
+        let last = -1;
+        for (const [i, [name, field]] of type.fields.entries()) {
+          const element = (value as Record<string, unknown>)[name];
+          if (isZero(field, element)) continue;
+          out.uint(i - last);
+          last = i;
+          yield* this.#valueSliced(out, field, element, step);
+        }
+        return out.byte(0);
+      }
+      default:
+        return this.#value(out, type, value);
+    }
   }
 
   /** Begin a stream as others of this type have begun; false where it has begun, or none has. */

@@ -5,7 +5,7 @@ import type { GossipChannel, GossipData } from "../mesh/gossip.ts";
 import { encodeTagged } from "../mesh/message.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { AllocatorDependencies } from "./config.ts";
-import { encodeRangeMessage, encodeState, type IpamState, MESSAGE } from "./wire.ts";
+import { encodeRangeMessage, encodeState, type IpamState, MESSAGE, writeState } from "./wire.ts";
 
 /** A grant is sent to its peer at once, and broadcast within this. */
 const BROADCAST_DELAY_MS = 1_000;
@@ -37,24 +37,42 @@ export class RingMessenger {
 
   /** Return the state as gossip, encoded when it is sent. */
   gossip(): GossipData {
-    const data: GossipData = { bytes: 0, join: () => data, encode: () => [this.#encode(this.state())] };
+    const data: GossipData = {
+      bytes: 0,
+      join: () => data,
+      encode: () => [this.#encode(this.state())],
+      encodeSliced: () => this.#encodeSliced(),
+    };
     return data;
+  }
+
+  *#encodeSliced(): Generator<Uint8Array | undefined, void, void> {
+    const work = writeState({ now: this.#now(), ...this.state() });
+    let step = work.next();
+    for (; !step.done; step = work.next()) yield undefined;
+    yield step.value;
   }
 
   /** Send the state to one peer; false where no route leads to it. */
   send(to: PeerName): boolean {
-    return this.#sendState(to, this.state());
+    return this.#unicast(to, this.#message(this.state()));
   }
 
-  /** Send our ring to a peer and ask for its own. */
-  exchange(peer: PeerName): void {
-    if (this.send(peer)) this.ask(peer);
+  /** Send our ring to peers and ask for theirs. */
+  exchange(...peers: readonly PeerName[]): void {
+    if (peers.length === 0) return;
+    const [ring, question] = [this.#message(this.state()), this.#question()];
+    for (const peer of peers) if (this.#unicast(peer, ring)) this.#unicast(peer, question);
   }
 
-  /** Ask a peer for its ring, by a state without one, as peers send that wait for a ring. */
+  /** Ask a peer for its ring. */
   ask(peer: PeerName): void {
-    const { nicknames } = this.state();
-    this.#sendState(peer, { nicknames, consensus: undefined, ring: undefined });
+    this.#unicast(peer, this.#question());
+  }
+
+  /** A state without a ring, as peers send that wait for one. */
+  #question(): Uint8Array {
+    return this.#message({ nicknames: this.state().nicknames, consensus: undefined, ring: undefined });
   }
 
   /** Send our ring to a peer whose ring contradicts it; not at once again, or two that insist would never stop. */
@@ -85,8 +103,8 @@ export class RingMessenger {
     this.#unicast(peer, encodeRangeMessage(MESSAGE.spaceRequestDenied, range));
   }
 
-  #sendState(to: PeerName, state: Omit<IpamState, "now">): boolean {
-    return this.#unicast(to, encodeTagged(MESSAGE.ringUpdate, this.#encode(state)));
+  #message(state: Omit<IpamState, "now">): Uint8Array {
+    return encodeTagged(MESSAGE.ringUpdate, this.#encode(state));
   }
 
   #unicast(to: PeerName, message: Uint8Array): boolean {
@@ -94,6 +112,11 @@ export class RingMessenger {
   }
 
   #encode(state: Omit<IpamState, "now">): Uint8Array {
-    return encodeState({ now: BigInt(Math.floor(this.dependencies.clock.wall() / 1000)), ...state });
+    return encodeState({ now: this.#now(), ...state });
+  }
+
+  /** Seconds since the epoch. */
+  #now(): bigint {
+    return BigInt(Math.floor(this.dependencies.clock.wall() / 1000));
   }
 }

@@ -57,6 +57,7 @@ export class PersistentRing {
   replace(other: RingState): void {
     this.#unshared = false;
     this.#ring.restore(other);
+    this.save();
     this.space.clear();
     this.updateSpace();
   }
@@ -68,7 +69,7 @@ export class PersistentRing {
   }
 
   /** Make the space of another peer ours, on disk; return its ranges. Throws StoreError, with nothing changed. */
-  takeOver(peer: PeerName): AddressRange[] {
+  takeOver(peer: PeerName): readonly AddressRange[] {
     return this.#transact(() => this.#ring.transfer(peer, this.config.ourName));
   }
 
@@ -107,7 +108,7 @@ export class PersistentRing {
     this.dependencies.owns?.(ranges);
   }
 
-  /** Save with the next tick: only counts have changed. */
+  /** Save with the next tick: nothing that others rely on has changed, and they say it again. */
   saveLater(): void {
     this.#dirty = true;
   }

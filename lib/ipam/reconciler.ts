@@ -1,6 +1,6 @@
 // What the rings of other peers change in ours, and what of ours is disputed meanwhile.
 
-import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import { type AddressRange, formatRange, sameRanges } from "../address/ipv4.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
@@ -12,7 +12,7 @@ import type { RingMessenger } from "./messenger.ts";
 import type { Nicknames } from "./nicknames.ts";
 import type { PersistentRing } from "./persistentring.ts";
 import { survivingRing } from "./ring/conflict.ts";
-import { RingError, type SentRing } from "./ring/entry.ts";
+import { type Entry, RingError, type SentRing } from "./ring/entry.ts";
 import type { Change, Dispute, Merged } from "./ring/merge.ts";
 import type { Space } from "./space.ts";
 import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
@@ -77,6 +77,8 @@ export class RingReconciler {
   /** To be called every few seconds. */
   tick(): void {
     const now = this.dependencies.clock.now();
+    const owners = this.persistent.ring.peerNames();
+    this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
     this.#disputes.expire(now);
     this.#exchange(this.#unconfirmed.owners);
     if (this.#unconfirmed.expire(now, this.config.isKnownPeer)) this.listener.changed();
@@ -88,25 +90,18 @@ export class RingReconciler {
     const { persistent } = this;
     const { ring } = persistent;
     const { entries } = ring;
+    const owned = ring.ownedRanges();
     const { change, disputes } = this.#mergeOrSettle(other);
     const now = this.dependencies.clock.now();
     const isOwnWord = speaker === other.peer;
-    if (change === "counts") persistent.saveLater();
-    if (change === "owners") {
-      const owners = ring.peerNames();
-      const before = ring.ranges(entries).map(({ entry: { peer }, range }) => ({ peer, range }));
-      this.nicknames.prune((name) => owners.has(name) || this.config.isKnownPeer(name));
-      const gained: PeerName[] = [];
-      for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
-        if ((isOwnWord && from === speaker) || from === UNKNOWN_PEER) continue;
-        this.#unconfirmed.add(ranges, from, now);
-        gained.push(from);
-      }
-      this.#exchange(gained);
-      persistent.save();
-    }
     if (change !== "nothing") {
-      persistent.updateSpace();
+      // What is not ours is heard again: a liar must not make us write a megabyte for each message.
+      const isOurs = entries.length === 0 || !sameRanges(owned, ring.ownedRanges());
+      if (isOurs) {
+        this.#gained(entries, isOwnWord ? speaker : undefined, now);
+        persistent.save();
+        persistent.updateSpace();
+      } else persistent.saveLater();
       this.listener.changed();
     }
     const stillClaims = isOwnWord && ring.contradicts(other, speaker);
@@ -116,8 +111,21 @@ export class RingReconciler {
     return change;
   }
 
+  /** Note what we have got by the word of another peer than its owner by earlier entries; undefined: it was passed on. */
+  #gained(entries: readonly Entry[], speaker: PeerName | undefined, now: number): void {
+    const { ring } = this.persistent;
+    const before = ring.ranges(entries).map(({ entry: { peer }, range }) => ({ peer, range }));
+    const owners: PeerName[] = [];
+    for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
+      if (from === speaker || from === UNKNOWN_PEER) continue;
+      this.#unconfirmed.add(ranges, from, now);
+      owners.push(from);
+    }
+    this.#exchange(owners);
+  }
+
   /** Ranges that our name has got since another host was found to have it, too. */
-  #ofNamesake(): AddressRange[] {
+  #ofNamesake(): readonly AddressRange[] {
     if (!this.config.nameIsTaken?.()) {
       this.#beforeNamesake = undefined;
       return [];
@@ -146,8 +154,9 @@ export class RingReconciler {
     const there = [...new Set(peers)].filter((peer) => this.config.isKnownPeer(peer));
     this.#exchanges += MAX_EXCHANGES;
     const from = there.length > MAX_EXCHANGES ? this.#exchanges % there.length : 0;
-    for (const peer of [...there, ...there].slice(from, from + Math.min(MAX_EXCHANGES, there.length)))
-      this.messenger.exchange(peer);
+    this.messenger.exchange(
+      ...[...there, ...there].slice(from, from + Math.min(MAX_EXCHANGES, there.length)),
+    );
   }
 
   #mergeOrSettle(other: SentRing): Merged {

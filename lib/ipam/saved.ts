@@ -5,7 +5,7 @@ import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { Claims, NodeId } from "./consensus.ts";
-import type { RingState } from "./ring/entry.ts";
+import type { Entry, RingState } from "./ring/entry.ts";
 import { Ring } from "./ring/ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
@@ -19,6 +19,16 @@ const Version = v.pipe(
   v.transform((version) => Math.min(version, 2 ** 32 - 1)),
 );
 
+/** Return why a ring cannot be loaded, if so. */
+function fault(state: RingState & Pick<SavedRing, "peer">): string | undefined {
+  try {
+    new Ring(state.start, state.end, state.peer).restore(state);
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
 /** A ring that cannot be loaded is damaged: a router would refuse it at every start. */
 const RingSchema = v.pipe(
   v.object({
@@ -30,13 +40,30 @@ const RingSchema = v.pipe(
     alone: v.optional(v.boolean(), false),
   }),
   v.rawCheck(({ dataset, addIssue }) => {
-    if (!dataset.typed) return;
-    const { start, end, peer } = dataset.value;
-    try {
-      new Ring(start, end, peer).restore(dataset.value);
-    } catch (error) {
-      addIssue({ message: reasonOf(error) });
-    }
+    const message = dataset.typed ? fault(dataset.value) : undefined;
+    if (message !== undefined) addIssue({ message });
+  }),
+);
+
+const isCount = (value: unknown) => typeof value === "number" && Number.isInteger(value) && value >= 0;
+const isName = (value: unknown) => typeof value === "string" && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(value);
+
+/** A ring that RingSchema reads. Peers can make one so long that the schema itself takes 100 ms. */
+const WrittenRing = v.pipe(
+  v.custom<SavedRing>((value) => {
+    const { peer, entries, seeds } = value as SavedRing;
+    if (!isName(peer) || !Array.isArray(entries) || !Array.isArray(seeds)) return false;
+    return (
+      seeds.every(isName) &&
+      entries.every(
+        (entry: Entry) =>
+          isCount(entry.token) && isName(entry.peer) && isCount(entry.version) && isCount(entry.free),
+      )
+    );
+  }, "not a ring"),
+  v.rawCheck(({ dataset, addIssue }) => {
+    const message = dataset.typed ? fault(dataset.value) : undefined;
+    if (message !== undefined) addIssue({ message });
   }),
 );
 
@@ -124,6 +151,7 @@ const plain = (value: unknown) =>
 
 export function allocatorStore(store: Store): AllocatorStore {
   const rings = store.rows(ROOM, RingSchema);
+  const writtenRings = store.rows(ROOM, WrittenRing);
   const votes = store.rows(ROOM, VoteSchema);
   const holders = store.rows(HOLDERS, HolderSchema);
   const gateways = store.rows(ROOM, v.array(Address));
@@ -133,7 +161,7 @@ export function allocatorStore(store: Store): AllocatorStore {
     // Peers act on what we say of our ranges: a power cut must not take it back.
     saveRing: ({ peer, start, end, entries, seeds, alone = false }) =>
       store.durably(() =>
-        rings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds], alone }),
+        writtenRings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds], alone }),
       ),
     loadVote: () => votes.get(VOTE),
     saveVote: (vote) => store.durably(() => votes.set(VOTE, plain(vote))),

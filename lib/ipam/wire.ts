@@ -73,9 +73,20 @@ export interface IpamState {
 const wrapEnd = (end: number) => end % 2 ** 32;
 const unwrapEnd = (end: number) => end || 2 ** 32;
 
-export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8Array {
+/** Encode a state at once. */
+export function encodeState(state: IpamState, encoder?: GobEncoder): Uint8Array {
+  return atOnce(writeState(state, encoder));
+}
+
+/** Encode a state in slices. */
+export function* writeState(state: IpamState, encoder = new GobEncoder()): Work<Uint8Array> {
   const { ring, consensus } = state;
-  return encoder.encode(StateType, {
+  const Entries =
+    ring &&
+    (yield* mapInSteps(ring.entries, STEP, ({ token, peer, version, free }) => {
+      return { Token: token, Peer: nameToNumber(peer), Version: version, Free: free };
+    }));
+  const wire = {
     Now: state.now,
     Nicknames: new Map(Array.from(state.nicknames, ([peer, nickname]) => [nameToNumber(peer), nickname])),
     Paxos:
@@ -85,15 +96,11 @@ export function encodeState(state: IpamState, encoder = new GobEncoder()): Uint8
       Start: ring.start,
       End: wrapEnd(ring.end),
       Peer: nameToNumber(ring.peer),
-      Entries: ring.entries.map(({ token, peer, version, free }) => ({
-        Token: token,
-        Peer: nameToNumber(peer),
-        Version: version,
-        Free: free,
-      })),
+      Entries: Entries ?? [],
       Seeds: ring.seeds.map(nameToNumber),
     },
-  });
+  };
+  return yield* encoder.encodeSliced(StateType, wire, STEP);
 }
 
 /** Decode a state at once; throws GobError, PeerNameError or IpamError. */

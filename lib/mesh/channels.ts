@@ -8,7 +8,7 @@ import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
 import { isAnnounced } from "./features.ts";
-import type { GossipChannel, GossipData, Gossiper } from "./gossip.ts";
+import { type GossipChannel, type GossipData, type Gossiper, slicedMessages } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
 import { type PeerName, UNKNOWN_PEER } from "./name.ts";
 import { WaitingBytes } from "./pending.ts";
@@ -120,8 +120,8 @@ export class Channels {
       if (!data) continue;
       const told = this.#neighbours(name, this.host.ourself.name, data, PERIODIC_SHARE);
       let bytes = 0;
-      for (const message of data.encode()) {
-        bytes += told * message.length;
+      for (const message of slicedMessages(data)) {
+        bytes += told * (message?.length ?? 0);
         yield;
       }
       channel.quietUntil = now + Math.min((bytes / PERIODIC_BYTES_PER_S) * 1000, MAX_QUIET_MS);

@@ -11,7 +11,13 @@ export interface GossipData {
   join(others: readonly GossipData[]): GossipData;
   /** Return its messages, each encoded when there is room on the wire. */
   encode(): Iterable<Uint8Array>;
+  /** The same in slices, with undefined where the encoding of a long message pauses; unless given, encode(). */
+  encodeSliced?(): Iterable<Uint8Array | undefined>;
 }
+
+/** Return the messages of data, in slices. */
+export const slicedMessages = (data: GossipData): Iterable<Uint8Array | undefined> =>
+  data.encodeSliced?.() ?? data.encode();
 
 /** A user of a channel. What its handlers throw ends the connection that the message arrived on. */
 export interface Gossiper {

@@ -72,8 +72,8 @@ export class GossipSender {
 
   *#sendAll(): Work {
     while (!this.#stopped && !this.#blocked) {
-      const next = this.#pending.next();
-      if (!next) return;
+      const next = yield* this.#pending.next();
+      if (!next || this.#stopped) return;
       const { channel, payload } = next;
       const source = next.source ?? this.host.ourself.name;
       this.send(encodeGossip({ kind: next.source ? "broadcast" : "gossip", channel, source, payload }));

@@ -1,6 +1,7 @@
 // Gossip that waits to be sent to one peer, joined while the peer reads too slowly.
+import type { Work } from "../clock/slices.ts";
 import type { Limit } from "../sys/limit.ts";
-import type { GossipData } from "./gossip.ts";
+import { type GossipData, slicedMessages } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
 /** Bytes of messages that cannot be joined into fewer; further ones are dropped. */
@@ -65,7 +66,7 @@ class Waiting {
 interface Sending {
   readonly channel: string;
   readonly source: PeerName | undefined;
-  readonly messages: Iterator<Uint8Array>;
+  readonly messages: Iterator<Uint8Array | undefined>;
 }
 
 const GOSSIP = undefined;
@@ -95,14 +96,15 @@ export class PendingGossip {
   }
 
   /** Take the message to send next; gossip of a channel goes before its broadcasts. */
-  next(): PendingMessage | undefined {
+  *next(): Work<PendingMessage | undefined> {
     for (;;) {
       this.#sending ??= this.#take();
       if (!this.#sending) return undefined;
       const { channel, source, messages } = this.#sending;
       const { done, value } = messages.next();
-      if (!done) return { channel, source, payload: value };
-      this.#sending = undefined;
+      if (done) this.#sending = undefined;
+      else if (value) return { channel, source, payload: value };
+      else yield;
     }
   }
 
@@ -127,7 +129,7 @@ export class PendingGossip {
       waiting.delete(source);
       if (waiting.size === 0) this.#channels.delete(channel);
       if (!data) continue;
-      return { channel, source, messages: data.encode()[Symbol.iterator]() };
+      return { channel, source, messages: slicedMessages(data)[Symbol.iterator]() };
     }
     return undefined;
   }

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { type GossipData, RawGossip } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { MAX_WAITING_BYTES, MAX_WAITING_SOURCES, PendingGossip } from "../../lib/mesh/pending.ts";
@@ -23,7 +24,7 @@ class Numbers implements GossipData {
 
 function drain(pending: PendingGossip) {
   const messages: string[] = [];
-  for (let next = pending.next(); next; next = pending.next()) {
+  for (let next = atOnce(pending.next()); next; next = atOnce(pending.next())) {
     messages.push(`${next.channel} ${next.source ?? "gossip"} ${next.payload.length}`);
   }
   return messages;

@@ -42,6 +42,8 @@ export class Ring implements RingState {
   #seeds: readonly PeerName[] = [];
   /** The peers of these entries; a change replaces the entries. */
   #owners: { readonly of: readonly Entry[]; readonly names: ReadonlySet<PeerName> } | undefined;
+  /** What is ours by these entries. */
+  #owned: { readonly of: readonly Entry[]; readonly ranges: readonly AddressRange[] } | undefined;
 
   constructor(
     readonly start: IPv4,
@@ -93,8 +95,17 @@ export class Ring implements RingState {
   }
 
   /** Return the ranges that a peer owns (we, unless given), sorted; none crosses the end of the ring. */
-  ownedRanges(peer: PeerName = this.peer): AddressRange[] {
-    const ranges = this.#entries.flatMap((entry, i) => (entry.peer === peer ? this.#rangesOf(i) : []));
+  ownedRanges(peer: PeerName = this.peer): readonly AddressRange[] {
+    if (peer !== this.peer) return this.#rangesOwnedBy(peer);
+    if (this.#owned?.of !== this.#entries)
+      this.#owned = { of: this.#entries, ranges: this.#rangesOwnedBy(peer) };
+    return this.#owned.ranges;
+  }
+
+  #rangesOwnedBy(peer: PeerName): AddressRange[] {
+    const ranges: AddressRange[] = [];
+    for (let i = 0; i < this.#entries.length; i++)
+      if (this.#entries[i]?.peer === peer) ranges.push(...this.#rangesOf(i));
     return ranges.sort((a, b) => a.start - b.start);
   }
 
@@ -196,7 +207,7 @@ export class Ring implements RingState {
   }
 
   /** Transfer everything that one peer owns to another; return the ranges. */
-  transfer(from: PeerName, to: PeerName): AddressRange[] {
+  transfer(from: PeerName, to: PeerName): readonly AddressRange[] {
     const ranges = this.ownedRanges(from);
     this.#entries = this.#entries.map((entry) =>
       entry.peer === from ? { ...entry, peer: to, version: raised(entry.version, TRANSFER_VERSIONS) } : entry,
@@ -206,15 +217,16 @@ export class Ring implements RingState {
 
   /** Record how many addresses are free in each range of ours; return whether any number changed. */
   reportFree(count: (range: AddressRange) => number): boolean {
-    let updated = false;
-    this.#entries = this.#entries.map((entry, i) => {
-      if (entry.peer !== this.peer) return entry;
+    let updated: Entry[] | undefined;
+    for (const [i, entry] of this.#entries.entries()) {
+      if (entry.peer !== this.peer) continue;
       const free = this.#rangesOf(i).reduce((sum, range) => sum + count(range), 0);
-      if (free === entry.free) return entry;
-      updated = true;
-      return { ...entry, free, version: raised(entry.version) };
-    });
-    return updated;
+      if (free === entry.free) continue;
+      updated ??= [...this.#entries];
+      updated[i] = { ...entry, free, version: raised(entry.version) };
+    }
+    if (updated) this.#entries = updated;
+    return updated !== undefined;
   }
 
   /** Return peers with free space in [start, end) in random order, weighted by how much they have. */

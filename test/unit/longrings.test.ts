@@ -1,0 +1,134 @@
+// Rings of as many entries as there may be, of a peer that sends ever others: no step of the event loop writes or encodes one,
+// and what is ours is on disk all the same.
+import { expect, test } from "bun:test";
+import { cidrRange, parseCidr } from "../../lib/address/ipv4.ts";
+import type { Timer } from "../../lib/clock/clock.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { finish, Slices } from "../../lib/clock/slices.ts";
+import { Allocator } from "../../lib/ipam/allocator.ts";
+import { type Entry, MAX_ENTRIES } from "../../lib/ipam/ring/entry.ts";
+import type { SavedRing } from "../../lib/ipam/saved.ts";
+import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { GossipSender } from "../../lib/mesh/gossipsender.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { WaitingBytes } from "../../lib/mesh/pending.ts";
+import { MemoryDisk } from "../support/allocators.ts";
+
+const SUBNET = parseCidr("10.32.0.0/16");
+const { start, end } = cidrRange(SUBNET);
+const HALF = start + (end - start) / 2;
+const [ONE, LIAR] = [1n, 2n].map(nameFromNumber) as [PeerName, PeerName];
+const TICK_MS = 5_000;
+
+/** The first half is ours; the liar gives each address of its half to a peer that there is not, or the first one to us. */
+function ring(version: number, gift = false): Uint8Array {
+  const entries: Entry[] = [{ token: start, peer: ONE, version: 0, free: 0 }];
+  for (let i = 0; i < MAX_ENTRIES - 1; i++) {
+    const peer = gift && i === 0 ? ONE : nameFromNumber(BigInt(1_000 + ((i + version) % 40_000)));
+    entries.push({ token: HALF + i, peer, version, free: 1 });
+  }
+  const state = { start, end, peer: LIAR, entries, seeds: [ONE, LIAR] };
+  return encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring: state });
+}
+
+/** A clock that takes 1 ms for each look at what was worked, and counts turns of the event loop. */
+class BusyClock extends SimulatedClock {
+  turns = 0;
+  /** Called after each turn. */
+  turned: () => void = () => {};
+  #worked = 0;
+
+  worked(): number {
+    return ++this.#worked;
+  }
+
+  override after(ms: number, fn: () => void): Timer {
+    return super.after(ms, () => {
+      this.turns++;
+      fn();
+      this.turned();
+    });
+  }
+}
+
+function subject() {
+  const clock = new BusyClock(1_000_000);
+  const saved: SavedRing[] = [];
+  const disk = new MemoryDisk().mount();
+  const store = { ...disk, saveRing: (each: SavedRing) => void saved.push(each) };
+  const allocator = new Allocator(
+    {
+      ourName: ONE,
+      ourUid: 1n,
+      ourNickName: "one",
+      universe: SUBNET,
+      seed: [ONE, LIAR],
+      observer: false,
+      quorum: () => 1,
+      isKnownPeer: (name) => name === LIAR,
+      reachablePeers: () => [LIAR],
+    },
+    { clock, random: seededRandom(1n), log: silentLog, store },
+  );
+  allocator.start({ unicast: () => true, broadcast: () => {}, neighbours: () => {} });
+  saved.length = 0;
+  const slices = new Slices(clock);
+  /** Hear a message in slices; returns after how many turns of the event loop it was taken. */
+  const hear = (message: Uint8Array): number => {
+    let ended = false;
+    const before = clock.turns;
+    // Half a ring is never seen.
+    clock.turned = () => expect([2, MAX_ENTRIES]).toContain(allocator.ring.entries.length);
+    const work = function* () {
+      yield* finish(allocator.gossiper.onGossip(message, LIAR));
+    };
+    slices.run(work(), (error) => {
+      expect(error).toBeUndefined();
+      ended = true;
+    });
+    clock.advance(0);
+    expect(ended).toBe(true);
+    return clock.turns - before;
+  };
+  return { allocator, clock, saved, hear, slices };
+}
+
+test("are decoded over many turns, and saved once in a tick, unless they change what is ours", () => {
+  const { allocator, clock, saved, hear } = subject();
+  for (let version = 1; version <= 3; version++) expect(hear(ring(version))).toBeGreaterThan(50);
+  expect([allocator.ring.entries.length, saved.length]).toEqual([MAX_ENTRIES, 0]);
+  clock.advance(TICK_MS);
+  expect(saved.map(({ entries }) => entries)).toEqual([allocator.ring.state().entries]);
+  clock.advance(TICK_MS);
+  expect(saved.length).toBe(1);
+  hear(ring(4, true));
+  expect(allocator.ring.ownedRanges().at(-1)).toEqual({ start: HALF, end: HALF + 1 });
+  expect(saved.at(-1)?.entries).toEqual(allocator.ring.state().entries);
+});
+
+test("are encoded over many turns, as they were when that began", () => {
+  const { allocator, clock, hear, slices } = subject();
+  hear(ring(1));
+  const sent: Uint8Array[] = [];
+  const waiting = new WaitingBytes();
+  const sender = new GossipSender(
+    { clock, slices, ourself: { name: ONE }, waiting },
+    (message) => sent.push(message),
+    (error) => expect.unreachable(error.message),
+  );
+  const data = allocator.gossiper.gossip() ?? expect.unreachable();
+  const [whole = new Uint8Array()] = data.encode();
+  const before = decodeState(whole).ring?.entries;
+  sender.add("ring", undefined, data);
+  const began = clock.turns;
+  clock.turned = () => {
+    if (clock.turns - began === 5) void allocator.allocate("web", SUBNET);
+  };
+  clock.advance(0);
+  expect(clock.turns - began).toBeGreaterThan(50);
+  expect(allocator.ring.entries).not.toEqual(before);
+  const payload = sent[0]?.subarray(-whole.length) ?? new Uint8Array();
+  expect(decodeState(payload).ring?.entries).toEqual(before);
+});
