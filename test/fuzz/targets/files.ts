@@ -251,7 +251,8 @@ const TAINTED = {
 /** Answers of the API: a page of a list, lines of a watch, a node, a ConfigMap. */
 function watch(): Decoder {
   const config = { server: "http://localhost", credentials: () => ({ headers: {}, tls: {} }) };
-  const client = new KubeClient(config as never);
+  // Time limits of requests stay until they are over: of 9,000 requests a second, gigabytes.
+  const client = new KubeClient(config as never, 100);
   const lines = [POD, POLICY].map((object) => JSON.stringify({ type: "ADDED", object }));
   const gone = JSON.stringify({ type: "ERROR", object: { code: 410, message: "too old" } });
   return {
