@@ -138,9 +138,10 @@ export class ConnectionMaker {
   /** Return the named peers, and the state of each. */
   namedTargets(): NamedTarget[] {
     const byAddress = Map.groupBy(this.connections, (connection) => connection.address);
-    const callers = Map.groupBy(this.connections, ({ outbound, remoteIp }) => (outbound ? "" : remoteIp));
-    return this.#named.all().map(({ name, ip = "", address, unresolved }) => {
-      if (address === undefined)
+    const inbound = [...this.connections].filter(({ outbound }) => !outbound);
+    const callers = Map.groupBy(inbound, ({ remoteIp }) => remoteIp);
+    return this.#named.all().map(({ name, ip, address, unresolved }) => {
+      if (ip === undefined || address === undefined)
         return { name, address, unresolved, connection: undefined, target: undefined };
       const there = [...(byAddress.get(address) ?? []), ...(callers.get(ip) ?? [])];
       const connection = there.find(({ established }) => established) ?? there[0];
