@@ -19,17 +19,18 @@ const Version = v.pipe(
   v.transform((version) => Math.min(version, 2 ** 32 - 1)),
 );
 
-/** Return why a ring cannot be loaded, if so. */
-function fault(state: RingState & Pick<SavedRing, "peer">): string | undefined {
-  try {
-    new Ring(state.start, state.end, state.peer).restore(state);
-    return undefined;
-  } catch (error) {
-    return reasonOf(error);
-  }
-}
+/** Check that a ring can be loaded: a router would refuse one that cannot at every start. */
+const loadable = <T extends RingState & Pick<SavedRing, "peer">>() =>
+  v.rawCheck<T>(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const { start, end, peer } = dataset.value;
+    try {
+      new Ring(start, end, peer).restore(dataset.value);
+    } catch (error) {
+      addIssue({ message: reasonOf(error) });
+    }
+  });
 
-/** A ring that cannot be loaded is damaged: a router would refuse it at every start. */
 const RingSchema = v.pipe(
   v.object({
     peer: Name,
@@ -39,10 +40,7 @@ const RingSchema = v.pipe(
     seeds: v.array(Name),
     alone: v.optional(v.boolean(), false),
   }),
-  v.rawCheck(({ dataset, addIssue }) => {
-    const message = dataset.typed ? fault(dataset.value) : undefined;
-    if (message !== undefined) addIssue({ message });
-  }),
+  loadable(),
 );
 
 const isCount = (value: unknown) => typeof value === "number" && Number.isInteger(value) && value >= 0;
@@ -61,10 +59,7 @@ const WrittenRing = v.pipe(
       )
     );
   }, "not a ring"),
-  v.rawCheck(({ dataset, addIssue }) => {
-    const message = dataset.typed ? fault(dataset.value) : undefined;
-    if (message !== undefined) addIssue({ message });
-  }),
+  loadable(),
 );
 
 const Uid = v.pipe(

@@ -81,11 +81,6 @@ export function encodeState(state: IpamState, encoder?: GobEncoder): Uint8Array 
 /** Encode a state in slices. */
 export function* writeState(state: IpamState, encoder = new GobEncoder()): Work<Uint8Array> {
   const { ring, consensus } = state;
-  const Entries =
-    ring &&
-    (yield* mapInSteps(ring.entries, STEP, ({ token, peer, version, free }) => {
-      return { Token: token, Peer: nameToNumber(peer), Version: version, Free: free };
-    }));
   const wire = {
     Now: state.now,
     Nicknames: new Map(Array.from(state.nicknames, ([peer, nickname]) => [nameToNumber(peer), nickname])),
@@ -96,7 +91,12 @@ export function* writeState(state: IpamState, encoder = new GobEncoder()): Work<
       Start: ring.start,
       End: wrapEnd(ring.end),
       Peer: nameToNumber(ring.peer),
-      Entries: Entries ?? [],
+      Entries: yield* mapInSteps(ring.entries, STEP, ({ token, peer, version, free }) => ({
+        Token: token,
+        Peer: nameToNumber(peer),
+        Version: version,
+        Free: free,
+      })),
       Seeds: ring.seeds.map(nameToNumber),
     },
   };
