@@ -1,4 +1,4 @@
-// A daemon whose threads fail, one after the other, as its argument says: what weave-router does then.
+// A daemon whose threads fail, one after the other: what weave-router does then.
 import { writeSync } from "node:fs";
 import { reportCrashes, runLoggedDaemon, surviveCrashes } from "../../cmd/shutdown.ts";
 import { CrashReporter } from "../../lib/api/crashes.ts";
