@@ -69,7 +69,8 @@ test.each([
   [
     "address",
     ["ip", "-force", "-batch", "-"],
-    "addr flush dev weave scope global",
+    // The first address of the range. `addr flush` ends ip itself where addresses change while it lists them.
+    "addr del 10.32.0.1/12 dev weave",
     /ip \(pid \d+\) keeps changing .*weave/,
   ],
 ] as const)(
