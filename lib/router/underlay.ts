@@ -35,13 +35,19 @@ export interface UnderlayView {
 export function underlayChange(before: UnderlayView, after: UnderlayView): string | undefined {
   const lost = [...before.addresses].filter((address) => !after.addresses.has(address));
   const gained = [...after.addresses].filter((address) => !before.addresses.has(address));
-  const moved = [...after.paths].filter(([ends, path]) => (before.paths.get(ends) ?? path) !== path);
+  const moved = [...after.paths.keys()].filter((ends) => hasMoved(ends, before, after));
   const words = [
     ...(lost.length > 0 ? [`lost ${lost.join(", ")}`] : []),
     ...(gained.length > 0 ? [`got ${gained.join(", ")}`] : []),
     ...(moved.length > 0 ? [`paths to ${moved.length} peers changed`] : []),
   ];
   return words.length > 0 ? words.join("; ") : undefined;
+}
+
+/** Return whether a path is another; one that is new has not moved. */
+function hasMoved(ends: string, before: UnderlayView, after: UnderlayView): boolean {
+  const path = after.paths.get(ends);
+  return (before.paths.get(ends) ?? path) !== path;
 }
 
 export class Underlay {
@@ -105,11 +111,8 @@ export class Underlay {
     this.#lookedAt = change === undefined ? this.clock.now() : Number.NEGATIVE_INFINITY;
     if (change === undefined) return;
     this.#info(`the network of this host has changed: ${change}`);
-    const { paths } = this.#view;
     this.#changed((connection) =>
-      before.paths.get(endsOf(connection)) === paths.get(endsOf(connection))
-        ? undefined
-        : "the path to the peer has changed",
+      hasMoved(endsOf(connection), before, this.#view) ? "the path to the peer has changed" : undefined,
     );
     this.changed();
   }
@@ -129,7 +132,7 @@ export class Underlay {
     const away = missed >= AWAY_MS ? `this router did not run for ${seconds(missed)} s` : undefined;
     const set = Math.abs(jump) >= AWAY_MS ? `the clock of this host jumped by ${seconds(jump)} s` : undefined;
     const why = away ?? set;
-    if (why === undefined) return;
+    if (why === undefined) return this.#learnPaths();
     this.#info(`${why}; checking connections`);
     this.#view = this.#see();
     this.#changed(() => why);
@@ -146,21 +149,33 @@ export class Underlay {
     );
   }
 
+  /** Take in the paths of connections and targets that are new since the last look: only what is known can change. */
+  #learnPaths(): void {
+    const { addresses, paths } = this.#view;
+    this.#view = { addresses, paths: this.#paths(addresses, paths) };
+  }
+
   #see(): UnderlayView {
     const addresses = new Set(this.kernel.addresses());
+    return { addresses, paths: this.#paths(addresses) };
+  }
+
+  /** Return the paths of all connections, and of targets without one; those that are known are not looked up. */
+  #paths(addresses: ReadonlySet<string>, known?: UnderlayView["paths"]): UnderlayView["paths"] {
     const paths = new Map<string, string>();
     const { connections, targets } = this.mesh.maker;
     for (const connection of connections) {
       const { localIp, remoteIp } = connection;
       if (isIP(remoteIp) !== 4 || !addresses.has(localIp)) continue;
-      paths.set(endsOf(connection), this.#path(remoteIp, localIp));
+      const ends = endsOf(connection);
+      paths.set(ends, known?.get(ends) ?? this.#path(remoteIp, localIp));
     }
     const waiting = [...targets].filter(([, { state }]) => state !== "connected").slice(0, MAX_TARGETS);
     for (const [address] of waiting) {
       const host = splitHostPort(address)?.host ?? "";
-      if (isIP(host) === 4) paths.set(host, this.#path(host));
+      if (isIP(host) === 4) paths.set(host, known?.get(host) ?? this.#path(host));
     }
-    return { addresses, paths };
+    return paths;
   }
 
   #path(remote: string, local?: string): string {

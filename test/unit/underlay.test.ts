@@ -47,7 +47,10 @@ function simulated() {
   let listener: UnderlayListener | undefined;
   const kernel: UnderlayKernel = {
     addresses: () => world.addresses,
-    path: (remote) => ({ link: world.links.get(remote), gateway: undefined }),
+    path: (remote) => {
+      lookedUp.push(remote);
+      return { link: world.links.get(remote), gateway: undefined };
+    },
     boottime: () => clock.now() + world.asleepMs,
     busy: () => world.busyMs,
     watch(heard) {
@@ -56,6 +59,7 @@ function simulated() {
     },
   };
   const connections = world.addresses.map((localIp) => ({ localIp, remoteIp: localIp.replace(/1$/, "2") }));
+  const lookedUp: string[] = [];
   const told: (string | undefined)[][] = [];
   const mesh = {
     maker: { connections, targets: new Map() },
@@ -73,7 +77,7 @@ function simulated() {
     clock.advance(5_000);
     return told.splice(0);
   };
-  return { world, underlay, hear, clock, moved };
+  return { world, underlay, hear, clock, moved, connections, lookedUp };
 }
 
 const CHANGED = "the path to the peer has changed";
@@ -144,6 +148,31 @@ test("a route that moves makes its connections doubtful; an address that goes en
   ]);
   expect(hear((kernel) => kernel.changed())).toEqual([]);
   expect(moved.length).toBe(2);
+});
+
+test("a connection that is new is not doubted for what else changes, but is once its own path does", () => {
+  const { world, hear, connections, lookedUp } = simulated();
+  hear(() => {});
+  lookedUp.splice(0);
+  hear(() => {});
+  expect(lookedUp).toEqual([]);
+  connections.push({ localIp: "10.0.0.1", remoteIp: "10.0.0.3" });
+  world.links.set("10.0.0.3", 2);
+  world.addresses = [...world.addresses, "10.32.0.1"];
+  expect(hear((kernel) => kernel.changed())).toEqual([[undefined, undefined, undefined]]);
+  connections.push({ localIp: "10.0.0.1", remoteIp: "10.0.0.4" });
+  world.links.set("10.0.0.4", 2);
+  lookedUp.splice(0);
+  hear(() => {});
+  expect(lookedUp).toEqual(["10.0.0.4"]);
+  world.links.set("10.0.0.4", 3);
+  expect(hear((kernel) => kernel.changed())).toEqual([[undefined, undefined, undefined, CHANGED]]);
+  // What is forgotten with its connection is no change when it comes back by another path.
+  const [back] = connections.splice(3);
+  hear(() => {});
+  world.links.set("10.0.0.4", 2);
+  if (back) connections.push(back);
+  expect(hear((kernel) => kernel.changed())).toEqual([]);
 });
 
 test("time that this router did not live through makes all connections doubtful, once", () => {
