@@ -72,6 +72,8 @@ async function engine(how: string, program: URL | undefined, fails: (engine: Eng
       return made;
     },
   );
+  // Its thread starts with the first link.
+  overlay.addLink("sleeve", 1, nameFromNumber(2n));
   if (!program) await ready.promise;
   const [first] = engines;
   if (first) fails(first);

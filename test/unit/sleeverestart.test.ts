@@ -1,6 +1,6 @@
 // Sleeve over many ends of its engine: connections end with it, and what they had is free again.
 import { afterEach, expect, spyOn, test } from "bun:test";
-import { writeSync } from "node:fs";
+import { readdirSync, writeSync } from "node:fs";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import * as unexpected from "../../lib/log/unexpected.ts";
@@ -173,6 +173,7 @@ test("an engine that is stopped again closes no files that were opened meanwhile
     { received() {}, failed: failed.resolve },
     new URL("../support/failingthread.ts", import.meta.url),
   );
+  engine.post({ type: "add", params: { index: 1 } as never });
   await failed.promise;
   expect(await engine.stop()).toBe(true);
   const pipes = Array.from({ length: 4 }, openPipe);
@@ -182,4 +183,32 @@ test("an engine that is stopped again closes no files that were opened meanwhile
   } finally {
     for (const pipe of pipes) closePipe(pipe);
   }
+});
+
+test("its thread starts with the first link, and not before", async () => {
+  const threads = () => readdirSync("/proc/self/task").length;
+  const nothing = () => {};
+  const tap = openPipe();
+  const open = () =>
+    new SleeveOverlay(
+      { name, host: "127.0.0.1", port: 0, tapFd: tap.readFd, macsFd: -1 },
+      new SimulatedClock(),
+      silentLog,
+      ...([nothing, nothing, nothing] as const),
+    );
+  // The threads of the runtime itself are there after the first.
+  const first = open();
+  first.addLink("sleeve", 2, nameFromNumber(2n));
+  while (first.crypto === undefined) await Bun.sleep(1);
+  expect(await first.stop()).toBe(true);
+  const before = threads();
+  const idle = open();
+  idle.configure({
+    ...{ self: 1, names: new Map(), next: new Map(), nextBySleeve: new Map() },
+    ...{ broadcast: new Map(), origins: new Map() },
+  });
+  idle.tapRestored();
+  expect(threads()).toBeLessThanOrEqual(before);
+  expect(await idle.stop()).toBe(true);
+  closePipe(tap);
 });

@@ -10,7 +10,8 @@ export const MAX_SPECIALS = MAX_LINKS;
 export function queueForEngine(waiting: ToEngine[], message: ToEngine): void {
   switch (message.type) {
     case "tables":
-      drop(waiting, (each) => each.type === "tables");
+    case "tapRestored":
+      drop(waiting, (each) => each.type === message.type);
       break;
     case "set": {
       // Not settings before a special frame, which goes by the settings of its time.

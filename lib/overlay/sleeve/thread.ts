@@ -53,8 +53,9 @@ class EngineThread {
   readonly #pipes = openPipes();
   readonly #writer = new MessageWriter(this.#pipes.down.writeFd);
   readonly #watch: Watch;
-  readonly #worker: Worker;
-  readonly #exited: Promise<true>;
+  /** Undefined before it has a link. */
+  #worker: Worker | undefined;
+  #exited: Promise<true> | undefined;
   readonly #waiting: ToEngine[] = [];
   readonly #counters: Counters;
   /** Sum of the messages that this engine and those before it have handled, with those written to it. */
@@ -70,10 +71,10 @@ class EngineThread {
   #stopping: Promise<boolean> | undefined;
 
   constructor(
-    setup: Omit<EngineSetup, "readFd" | "writeFd">,
+    private readonly setup: Omit<EngineSetup, "readFd" | "writeFd">,
     private readonly clock: Clock,
     private readonly listener: EngineListener,
-    program = new URL(WORKER, import.meta.url),
+    private readonly program = new URL(WORKER, import.meta.url),
   ) {
     this.#counters = new Counters(setup.counters);
     this.#written = this.#counters.get(COUNTERS.messages);
@@ -86,11 +87,24 @@ class EngineThread {
       },
       (error) => this.#failed(error),
     );
-    const workerData = { ...setup, readFd: this.#pipes.down.readFd, writeFd: this.#pipes.up.writeFd };
-    this.#worker = new Worker(program, { workerData });
-    this.#worker.on("error", (error) => this.#failed(error));
+  }
+
+  /** Start the thread: it takes a seventh of a router's start, and has nothing to do before there is a peer. */
+  #start(): void {
+    this.#movedAt = this.clock.now();
+    const { down, up } = this.#pipes;
+    const workerData = { ...this.setup, readFd: down.readFd, writeFd: up.writeFd };
+    let worker: Worker;
+    try {
+      worker = new Worker(this.program, { workerData });
+    } catch (error) {
+      // Once the link is complete whose message this is: it is told.
+      return queueMicrotask(() => this.#failed(error));
+    }
+    this.#worker = worker;
+    worker.on("error", (error) => this.#failed(error));
     this.#exited = new Promise((resolve) =>
-      this.#worker.once("exit", (code) => {
+      worker.once("exit", (code) => {
         this.#failed(new Error(`its thread has ended (exit code ${code})`));
         resolve(true);
       }),
@@ -98,10 +112,14 @@ class EngineThread {
     this.#lookLater();
   }
 
-  /** Send a message soon, together with others: there are many when routers start together. */
+  /**
+   * Send a message soon, together with others: there are many when routers start together. The first link starts the
+   * thread.
+   */
   post(message: ToEngine): void {
     if (this.#over) return;
     queueForEngine(this.#waiting, message);
+    if (!this.#worker && message.type === "add") this.#start();
     if (this.#ready) this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
   }
 
@@ -124,7 +142,7 @@ class EngineThread {
       // It does not read any more.
     }
     if (!(await this.#exitsWithin(STOP_MS / 2))) {
-      this.#worker.terminate().catch(() => {});
+      this.#worker?.terminate().catch(() => {});
       if (!(await this.#exitsWithin(STOP_MS / 2))) return false;
     }
     this.#watch.stop();
@@ -133,7 +151,8 @@ class EngineThread {
     return true;
   }
 
-  #exitsWithin(ms: number): Promise<boolean> {
+  async #exitsWithin(ms: number): Promise<boolean> {
+    if (!this.#exited) return true;
     return Promise.race([this.#exited, Bun.sleep(ms).then(() => false)]);
   }
 
