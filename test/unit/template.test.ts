@@ -262,6 +262,28 @@ describe("work of a format is charged before it is done", () => {
     },
   );
 
+  test.each<[string, string, (argument: string) => string]>([
+    ["print", " .text", (argument) => `print${argument.repeat(1_500)}`],
+    ["println", " .text", (argument) => `println${argument.repeat(1_500)}`],
+    ["printf", " .text", (argument) => `printf "${"%v".repeat(1_500)}"${argument.repeat(1_500)}`],
+    ["printf, too many arguments", " .text", (argument) => `printf ""${argument.repeat(1_500)}`],
+    ["printf, a width", " .lists", (argument) => `printf "${"%1000v".repeat(700)}"${argument.repeat(700)}`],
+  ])("of {{%s}}, argument by argument", (_what, argument, call) => {
+    let read = 0;
+    const long = {
+      get Text() {
+        read++;
+        return "x".repeat(100_000);
+      },
+    };
+    const list: number[] = Array.from({ length: 100 }, () => 1);
+    Object.defineProperty(list, 0, { get: () => ++read });
+    const error = errorOf(() => fill(`{{${call(argument)}}}`, { text: long, lists: list }));
+    expect(error).toBeInstanceOf(TemplateError);
+    expect((error as TemplateError).message).toContain("steps");
+    expect(read).toBeLessThan(100);
+  });
+
   test("a range reads no more elements than it is run for", () => {
     let read = 0;
     const list = [1, 2, 3];

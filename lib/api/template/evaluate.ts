@@ -1,5 +1,5 @@
 // Evaluation of a format. Bounded: anybody who can read over TCP can send any format.
-import { ArgumentError, call } from "./functions.ts";
+import { ArgumentError, call, type Output } from "./functions.ts";
 import { errorAt, TemplateError } from "./lexer.ts";
 import { parse } from "./parser.ts";
 import { valueText } from "./print.ts";
@@ -21,7 +21,7 @@ export function fillTemplate(format: string, data: unknown, toJson: (value: unkn
   return evaluation.text;
 }
 
-class Evaluation {
+class Evaluation implements Output {
   text = "";
   #steps = 0;
   /** Variables, by their place. */
@@ -30,7 +30,7 @@ class Evaluation {
   constructor(
     private readonly format: string,
     data: unknown,
-    private readonly toJson: (value: unknown) => string,
+    readonly toJson: (value: unknown) => string,
   ) {
     this.#slots = [data];
   }
@@ -48,13 +48,14 @@ class Evaluation {
 
   #plain(node: Exclude<Node, { kind: "jump" | "range" }>, dot: unknown): "break" | "continue" | undefined {
     if (node.kind === "text") {
-      this.#print(node.text);
+      this.spend(node.text.length);
+      this.text += node.text;
       return undefined;
     }
     const value = this.#pipe(node.pipe, dot);
     for (const slot of node.pipe.slots) this.#slots[slot] = value;
     if (node.kind === "print") {
-      if (node.pipe.slots.length === 0) this.#print(valueText(value));
+      if (node.pipe.slots.length === 0) this.text += valueText(value, this.spend);
       return undefined;
     }
     if (!truth(value)) return this.run(node.otherwise, dot);
@@ -113,9 +114,7 @@ class Evaluation {
     // What a function reads costs as much as what it answers.
     for (const arg of args) this.#step(sizeOf(arg));
     try {
-      const answer = call(name, args, this.toJson);
-      if (typeof answer === "string") this.#step(answer.length / CHARACTERS_A_STEP);
-      return answer;
+      return call(name, args, this);
     } catch (error) {
       if (error instanceof ArgumentError) throw this.#error(at, error.message);
       throw error;
@@ -173,10 +172,7 @@ class Evaluation {
     throw this.#error(at, `there is no .${name} here; there are ${names}`);
   }
 
-  #print(text: string): void {
-    this.#step(text.length / CHARACTERS_A_STEP);
-    this.text += text;
-  }
+  readonly spend = (characters: number): void => this.#step(characters / CHARACTERS_A_STEP);
 
   #step(count: number): void {
     this.#steps += count;

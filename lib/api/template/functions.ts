@@ -1,5 +1,5 @@
 // What the functions of a format answer. and, or and not are the evaluator's: they do not need all their arguments.
-import { printfText, printText, valueText } from "./print.ts";
+import { printfText, printText, type Spend, valueText } from "./print.ts";
 import { elementOf, Float, fieldOf, isFields, isNil, isStruct, Nil, NO_VALUE, typeOf } from "./values.ts";
 
 /** Arguments that do not fit; the evaluator says where. */
@@ -84,7 +84,13 @@ function slice(value: unknown, [from, to, ...more]: readonly unknown[]): unknown
 interface Function {
   /** How many arguments it takes; at least the first, at most the second. */
   readonly takes: readonly [number, number];
-  answer(args: readonly unknown[], toJson: (value: unknown) => string): unknown;
+  answer(args: readonly unknown[], output: Output): unknown;
+}
+
+/** What functions write with. */
+export interface Output {
+  toJson(value: unknown): string;
+  readonly spend: Spend;
 }
 
 const compare = (answer: (a: unknown, b: unknown) => boolean): Function => {
@@ -103,15 +109,25 @@ const TABLE: Readonly<Record<string, Function>> = {
   len: { takes: [1, 1], answer: ([value]) => lengthOf(value) },
   index: { takes: [1, ANY], answer: ([value, ...keys]) => index(value, keys) },
   slice: { takes: [1, 3], answer: ([value, ...ends]) => slice(value, ends) },
-  json: { takes: [1, 1], answer: ([value], toJson) => escaped(toJson(isNil(value) ? null : plain(value))) },
-  print: { takes: [0, ANY], answer: printText },
-  println: { takes: [0, ANY], answer: (args) => `${args.map((arg) => valueText(arg)).join(" ")}\n` },
+  json: {
+    takes: [1, 1],
+    answer([value], { toJson, spend }) {
+      const json = escaped(toJson(isNil(value) ? null : plain(value)));
+      spend(json.length);
+      return json;
+    },
+  },
+  print: { takes: [0, ANY], answer: (args, { spend }) => printText(args, spend) },
+  println: {
+    takes: [0, ANY],
+    answer: (args, { spend }) => `${args.map((arg) => valueText(arg, spend)).join(" ")}\n`,
+  },
   printf: {
     takes: [1, ANY],
-    answer([format, ...args]) {
+    answer([format, ...args], { spend }) {
       if (typeof format !== "string")
         throw new ArgumentError(`printf by a ${typeOf(format)}, not by a string`);
-      return printfText(format, args);
+      return printfText(format, args, spend);
     },
   },
 };
@@ -125,8 +141,8 @@ const escaped = (json: string) =>
 
 const plain = (value: unknown) => (value instanceof Float ? value.value : value);
 
-/** Calls a function; throws ArgumentError where the arguments do not fit. */
-export function call(name: string, args: readonly unknown[], toJson: (value: unknown) => string): unknown {
+/** Call a function; throw ArgumentError where the arguments do not fit. */
+export function call(name: string, args: readonly unknown[], output: Output): unknown {
   const found = TABLE[name];
   if (!found) throw new ArgumentError(`there is no function "${name}"`);
   const [least, most] = found.takes;
@@ -134,5 +150,5 @@ export function call(name: string, args: readonly unknown[], toJson: (value: unk
     const count = least === most ? String(least) : `at least ${least}`;
     throw new ArgumentError(`${name} takes ${count} argument${least === 1 ? "" : "s"}, not ${args.length}`);
   }
-  return found.answer(args, toJson);
+  return found.answer(args, output);
 }

@@ -1,5 +1,5 @@
 // Values as Go's fmt package prints them (https://pkg.go.dev/fmt): %v, and printf with its verbs.
-import { Float, isFields, isStruct, Nil, NO_VALUE, namesOf, typeOf } from "./values.ts";
+import { type Fields, Float, isFields, isStruct, Nil, NO_VALUE, namesOf, typeOf } from "./values.ts";
 
 /** Characters that a width or precision may ask for. */
 const MAX_WIDTH = 1_000;
@@ -8,17 +8,35 @@ const SHORTEST = 6;
 /** How deep a value is printed. */
 const MAX_DEPTH = 20;
 
+/** Charge characters before they are joined to others; throws once there are too many. */
+export type Spend = (characters: number) => void;
+
 /** A value as %v prints it; with `names`, as %+v does. */
-export function valueText(value: unknown, names = false, depth = 0): string {
-  if (depth > MAX_DEPTH) return "…";
+export function valueText(value: unknown, spend: Spend, names = false, depth = 0): string {
+  const simple = depth > MAX_DEPTH ? "…" : simpleText(value);
+  if (simple !== undefined) {
+    spend(simple.length);
+    return simple;
+  }
+  const inner = (each: unknown) => valueText(each, spend, names, depth + 1);
+  if (Array.isArray(value)) {
+    spend(value.length);
+    return `[${value.map(inner).join(" ")}]`;
+  }
+  return fieldsText(value as Fields, names, inner);
+}
+
+/** The text of a value without parts; undefined of others. */
+function simpleText(value: unknown): string | undefined {
   if (value === NO_VALUE) return "<no value>";
   if (value instanceof Nil) return value.text;
   if (value === null || value === undefined) return "<nil>";
   if (value instanceof Float) return general(value.value, -1);
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : general(value, -1);
-  const inner = (each: unknown) => valueText(each, names, depth + 1);
-  if (Array.isArray(value)) return `[${value.map(inner).join(" ")}]`;
-  if (!isFields(value)) return String(value);
+  return Array.isArray(value) || isFields(value) ? undefined : String(value);
+}
+
+function fieldsText(value: Fields, names: boolean, inner: (each: unknown) => string): string {
   const struct = isStruct(value);
   const parts = namesOf(value).map((name) => {
     const found = value[name] ?? new Nil(name);
@@ -28,11 +46,11 @@ export function valueText(value: unknown, names = false, depth = 0): string {
 }
 
 /** As Go's Sprint: with a space between values of which neither is a string. */
-export function printText(values: readonly unknown[]): string {
+export function printText(values: readonly unknown[], spend: Spend): string {
   return values
     .map((value, i) => {
       const spaced = i > 0 && typeof value !== "string" && typeof values[i - 1] !== "string";
-      return `${spaced ? " " : ""}${valueText(value)}`;
+      return `${spaced ? " " : ""}${valueText(value, spend)}`;
     })
     .join("");
 }
@@ -45,7 +63,7 @@ interface Spec {
 }
 
 /** As Go's Sprintf; what does not fit a verb is told in the text, as there. */
-export function printfText(format: string, values: readonly unknown[]): string {
+export function printfText(format: string, values: readonly unknown[], spend: Spend): string {
   let next = 0;
   const star = (text: string | undefined): number | undefined => {
     if (text === undefined) return undefined;
@@ -65,23 +83,27 @@ export function printfText(format: string, values: readonly unknown[]): string {
       if (next >= values.length) return `%!${verb}(MISSING)`;
       const left = width !== undefined && width < 0;
       const spec = { flags: left ? `${flags}-` : flags, width: width && Math.abs(width), precision, verb };
-      return bad + formatted(values[next++], spec);
+      return bad + formatted(values[next++], spec, spend);
     },
   );
   if (next >= values.length) return text;
-  const extra = values.slice(next).map((value) => `${typeOf(value)}=${valueText(value)}`);
+  const extra = values.slice(next).map((value) => `${typeOf(value)}=${valueText(value, spend)}`);
   return `${text}%!(EXTRA ${extra.join(", ")})`;
 }
 
-function formatted(value: unknown, spec: Spec): string {
+function formatted(value: unknown, spec: Spec, spend: Spend): string {
   if (Array.isArray(value) && spec.verb !== "T") {
-    return `[${value.map((each) => formatted(each, spec)).join(" ")}]`;
+    spend(value.length);
+    return `[${value.map((each) => formatted(each, spec, spend)).join(" ")}]`;
   }
+  if (spec.verb === "v" && isFields(value)) return valueText(value, spend, spec.flags.includes("+"));
   const text = verbText(value, spec);
-  return text === undefined ? `%!${spec.verb}(${typeOf(value)}=${valueText(value)})` : text;
+  if (text === undefined) return `%!${spec.verb}(${typeOf(value)}=${valueText(value, spend)})`;
+  spend(text.length);
+  return text;
 }
 
-/** Undefined where the verb does not fit the value. */
+/** The text of a value without parts; undefined where the verb does not fit it. */
 function verbText(value: unknown, spec: Spec): string | undefined {
   const { flags, precision, verb } = spec;
   const isString = typeof value === "string";
@@ -95,9 +117,7 @@ function verbText(value: unknown, spec: Spec): string | undefined {
       if (isString) return padded(cut(value, precision), spec, false);
       if (isInt) return padded(whole(number as number, 10, spec), spec, true);
       if (isFloat) return padded(signed(general(Number(number), precision ?? -1), spec), spec, true);
-      return isFields(value)
-        ? valueText(value, flags.includes("+"))
-        : padded(valueText(value, flags.includes("+")), spec, false);
+      return padded(simpleText(value) ?? "", spec, false);
     case "s":
       return isString ? padded(cut(value, precision), spec, false) : undefined;
     case "q":

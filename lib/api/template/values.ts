@@ -46,7 +46,7 @@ const OPTIONAL: readonly string[] = [
   "WaitsFor",
 ];
 
-type Fields = Readonly<Record<string, unknown>>;
+export type Fields = Readonly<Record<string, unknown>>;
 
 export const isFields = (value: unknown): value is Fields =>
   typeof value === "object" &&
