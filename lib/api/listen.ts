@@ -5,6 +5,7 @@ import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
 import { ReadBudget } from "./readbudget.ts";
 import { type Api, answer, routeOf } from "./server.ts";
+import { inTurns } from "./turns.ts";
 
 // A form with a few peers, a network configuration, or nothing.
 const MAX_BODY = 1024 * 1024;
@@ -83,36 +84,36 @@ export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> 
   const isAddress = (host: string | null) => isIP(hostIn(host ?? "")) !== 0;
   const local = isLoopback(access.hostname);
   const time = new ReadBudget(systemClock.now);
+  const turns = inTurns();
+  const respond = (request: Request, server: Bun.Server<undefined>): Response | Promise<Response> => {
+    const { pathname } = requestUrl(request);
+    const route = routeOf(target, pathname)?.route;
+    if (access.statusOnly && !route?.status) return new Response("404 page not found\n", { status: 404 });
+    if (local && !isLoopback(server.requestIP(request)?.address ?? ""))
+      return new Response("refused: this port is for this host\n", { status: 403 });
+    const origin = request.headers.get("origin");
+    if (
+      (!route?.anyHost && foreign(request.headers.get("host")) && !isAddress(request.headers.get("host"))) ||
+      (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
+    ) {
+      return new Response("refused: the Host or Origin of the request is another site\n", { status: 403 });
+    }
+    if (request.method !== "GET" && !access.writes) {
+      return new Response("read-only; use the Unix socket, or launch with --http-writes\n", {
+        status: 403,
+      });
+    }
+    // Large answers keep their timeout, so that a slow reader does not hold them in memory.
+    if (request.method === "GET" && route?.costly) return time.spend(() => answerCaller(request, target));
+    // Waiting for an address or a quorum may take long; a body may not.
+    if (request.body === null && !route?.endless) server.timeout(request, 0);
+    return answerCaller(request, target);
+  };
   return Bun.serve({
     ...HTTP_SERVER,
     hostname: access.hostname,
     port: access.port,
     ...(access.writes ? { maxRequestBodySize: MAX_BODY } : {}),
-    fetch(request, server) {
-      const { pathname } = requestUrl(request);
-      const route = routeOf(target, pathname)?.route;
-      if (access.statusOnly && !route?.status) return new Response("404 page not found\n", { status: 404 });
-      if (local && !isLoopback(server.requestIP(request)?.address ?? ""))
-        return new Response("refused: this port is for this host\n", { status: 403 });
-      const origin = request.headers.get("origin");
-      if (
-        (!route?.anyHost &&
-          foreign(request.headers.get("host")) &&
-          !isAddress(request.headers.get("host"))) ||
-        (origin !== null && foreign(origin.replace(/^\w+:\/\//, "")))
-      ) {
-        return new Response("refused: the Host or Origin of the request is another site\n", { status: 403 });
-      }
-      if (request.method !== "GET" && !access.writes) {
-        return new Response("read-only; use the Unix socket, or launch with --http-writes\n", {
-          status: 403,
-        });
-      }
-      // Large answers keep their timeout, so that a slow reader does not hold them in memory.
-      if (request.method === "GET" && route?.costly) return time.spend(() => answerCaller(request, target));
-      // Waiting for an address or a quorum may take long; a body may not.
-      if (request.body === null && !route?.endless) server.timeout(request, 0);
-      return answerCaller(request, target);
-    },
+    fetch: (request, server) => turns(() => respond(request, server)),
   });
 }

@@ -9,6 +9,7 @@ import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { addPeerMetrics, apiText, cniText, eventLoopText } from "./peermetrics.ts";
 import { ReadBudget } from "./readbudget.ts";
 import type { Report } from "./report.ts";
+import { inTurns } from "./turns.ts";
 
 const STATES: readonly ConnectionReport["State"][] = [
   "established",
@@ -128,11 +129,12 @@ export function serveMetrics(
   report: () => Report,
 ): Bun.Server<undefined> {
   const time = new ReadBudget(systemClock.now);
+  const turns = inTurns();
   return Bun.serve({
     ...HTTP_SERVER,
     ...access,
     routes: {
-      "/metrics": () => time.spend(() => metricsResponse(report())),
+      "/metrics": () => turns(() => time.spend(() => metricsResponse(report()))),
     },
     fetch: () => new Response("not found\n", { status: 404 }),
   });

@@ -1,6 +1,7 @@
 // weave-npc without a command: the controller.
 import { CrashReporter } from "../../../lib/api/crashes.ts";
 import { startTcpServers } from "../../../lib/api/tcpservers.ts";
+import { inTurns } from "../../../lib/api/turns.ts";
 import { KubeClient } from "../../../lib/kube/client.ts";
 import { createLog, LOG_FORMATS, LOG_LEVELS, type LogLevel } from "../../../lib/log/log.ts";
 import { surviveUnexpectedErrors } from "../../../lib/log/unexpected.ts";
@@ -104,22 +105,29 @@ export const controller: Command = {
 };
 
 function serve(where: { hostname: string; port: number }, npc: Controller): Bun.Server<undefined> {
+  const turns = inTurns();
   return Bun.serve({
     ...HTTP_SERVER,
     ...where,
     routes: {
-      "/metrics": async () =>
-        new Response(await npc.metrics.registry.metrics(), {
-          headers: { "content-type": npc.metrics.registry.contentType },
-        }),
+      "/metrics": () =>
+        turns(
+          async () =>
+            new Response(await npc.metrics.registry.metrics(), {
+              headers: { "content-type": npc.metrics.registry.contentType },
+            }),
+        ),
       "/healthz": new Response("ok\n"),
-      "/status": () => new Response(npc.status()),
+      "/status": () => turns(() => new Response(npc.status())),
       "/readyz": () =>
         npc.inSync ? new Response("ok\n") : new Response("policies are not in force yet\n", { status: 503 }),
     },
     fetch: (request, server) =>
-      answerHost(request, server.requestIP(request)?.address ?? "", npc) ??
-      new Response("not found\n", { status: 404 }),
+      turns(
+        () =>
+          answerHost(request, server.requestIP(request)?.address ?? "", npc) ??
+          new Response("not found\n", { status: 404 }),
+      ),
   });
 }
 
