@@ -34,13 +34,13 @@ const Event = v.object({
 });
 
 /** Actions by Docker's and podman's names. */
-const ACTIONS: Record<string, "started" | "died" | "destroyed"> = {
-  start: "started",
-  die: "died",
-  died: "died",
-  destroy: "destroyed",
-  remove: "destroyed",
-};
+const ACTIONS: ReadonlyMap<string, "started" | "died" | "destroyed"> = new Map([
+  ["start", "started"],
+  ["die", "died"],
+  ["died", "died"],
+  ["destroy", "destroyed"],
+  ["remove", "destroyed"],
+]);
 
 /** Listen to the runtimes at these sockets, also to those that appear later. */
 export function watchContainers(
@@ -108,7 +108,7 @@ export function tell(line: string, listener: Omit<ContainerListener, "connected"
     if (typeof container === "string") listener.connectedTo?.(container);
   }
   if (Type !== "container") return;
-  const action = ACTIONS[(Action ?? status ?? "").toLowerCase()];
+  const action = ACTIONS.get((Action ?? status ?? "").toLowerCase());
   const container = Actor?.ID ?? id;
   if (action && container) listener[action](container);
 }

@@ -4,7 +4,7 @@ import { findContainer } from "./runtime.ts";
 
 /**
  * Look up containers whose links are gone: an unknown one is `destroyed`, `unname` is called for a stopped one. Rejects with
- * ContainerError if a runtime does not answer.
+ * ContainerError if a runtime does not answer that may know one, once all others are looked up.
  */
 export async function releaseMissed(
   sockets: readonly string[],
@@ -13,9 +13,15 @@ export async function releaseMissed(
 ): Promise<void> {
   // A runtime that starts later may know them.
   if (!sockets.some((path) => existsSync(path))) return;
+  const failed: unknown[] = [];
   for (const id of ids) {
-    const container = await findContainer(sockets, id);
-    if (!container) on.destroyed(id);
-    else if (container.pid === 0) on.unname(id);
+    try {
+      const container = await findContainer(sockets, id);
+      if (!container) on.destroyed(id);
+      else if (container.pid === 0) on.unname(id);
+    } catch (error) {
+      failed.push(error);
+    }
   }
+  if (failed.length > 0) throw failed[0];
 }

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { recordOf } from "../sys/record.ts";
-import { get } from "./runtime.ts";
+import { askInTurn, get } from "./runtime.ts";
 
 /** A container's place on a network. */
 export interface ContainerEndpoint {
@@ -46,14 +46,14 @@ const Inspected = v.object({
 });
 
 /** Return a container with its endpoints; undefined if no runtime knows it. Rejects with ContainerError. */
-export async function networkedContainer(
+export function networkedContainer(
   sockets: readonly string[],
   id: string,
 ): Promise<NetworkedContainer | undefined> {
-  for (const socket of sockets.filter((path) => existsSync(path))) {
+  return askInTurn(sockets, async (socket) => {
     const answer = await get(socket, `/containers/${encodeURIComponent(id)}/json`);
     const found = v.safeParse(Inspected, answer);
-    if (!found.success) continue;
+    if (!found.success) return undefined;
     const { Id: full, Name, State, Config, NetworkSettings } = found.output;
     const domain = Config.Domainname ?? "";
     return {
@@ -75,8 +75,7 @@ export async function networkedContainer(
               ],
       ),
     };
-  }
-  return undefined;
+  });
 }
 
 const Networks = v.array(v.object({ Id: v.string() }));

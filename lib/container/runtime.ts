@@ -94,14 +94,32 @@ function remedyFor(error: unknown): string {
     : "start it, or name its socket with DOCKER_HOST or --docker-api";
 }
 
-/** Find a container by id, id prefix or name; undefined if no runtime knows it. Rejects with ContainerError. */
-export async function findContainer(
+/**
+ * Ask runtimes in turn until one knows; undefined if none does. One that does not answer, such as a Docker that was stopped,
+ * says nothing of the others: rejects with its error only where none of them knows.
+ */
+export async function askInTurn<T>(
   sockets: readonly string[],
-  idOrName: string,
-): Promise<Container | undefined> {
+  ask: (socket: string) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const failed: unknown[] = [];
   for (const socket of sockets.filter((path) => existsSync(path))) {
+    try {
+      const answer = await ask(socket);
+      if (answer !== undefined) return answer;
+    } catch (error) {
+      failed.push(error);
+    }
+  }
+  if (failed.length > 0) throw failed[0];
+  return undefined;
+}
+
+/** Find a container by id, id prefix or name; undefined if no runtime knows it. Rejects with ContainerError. */
+export function findContainer(sockets: readonly string[], idOrName: string): Promise<Container | undefined> {
+  return askInTurn(sockets, async (socket) => {
     const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
-    if (answer === undefined) continue;
+    if (answer === undefined) return undefined;
     const read = v.safeParse(Inspected, answer);
     if (!read.success) throw unclear(socket, idOrName, read.issues[0]);
     const { Id, State, Config, HostsPath } = read.output;
@@ -114,8 +132,7 @@ export async function findContainer(
       hostsPath: HostsPath || undefined,
       declared: await declaredBy(socket, read.output),
     };
-  }
-  return undefined;
+  });
 }
 
 function unclear(socket: string, container: string, issue: v.BaseIssue<unknown>): ContainerError {
@@ -186,12 +203,15 @@ export async function containerNames(sockets: readonly string[]): Promise<Map<st
   return names;
 }
 
-/** Return the IDs of running containers. Rejects with ContainerError. */
+/** Return the IDs of running containers of the runtimes that answer. Rejects with ContainerError if none of them does. */
 export async function runningIds(sockets: readonly string[]): Promise<string[]> {
-  const ids: string[] = [];
-  for (const socket of sockets.filter((path) => existsSync(path))) {
-    const listed = v.safeParse(Listed, await get(socket, "/containers/json"));
-    if (listed.success) ids.push(...listed.output.map(({ Id }) => Id));
-  }
-  return ids;
+  const there = sockets.filter((path) => existsSync(path));
+  const asked = await Promise.allSettled(there.map((socket) => get(socket, "/containers/json")));
+  const [failed] = asked.filter(({ status }) => status === "rejected");
+  if (failed?.status === "rejected" && asked.every(({ status }) => status === "rejected"))
+    throw failed.reason;
+  return asked.flatMap((answer) => {
+    const listed = v.safeParse(Listed, answer.status === "fulfilled" ? answer.value : undefined);
+    return listed.success ? listed.output.map(({ Id }) => Id) : [];
+  });
 }

@@ -83,6 +83,7 @@ test("several in one chunk are heard in order, and what is no event or none of a
     JSON.stringify({ Type: "network", Action: "destroy", Actor: { ID: "n" } }),
     JSON.stringify({ status: "died", id: "b", Type: "container" }),
     event("exec_start: sh", "a"),
+    event("constructor", "a"),
     event("remove", "b"),
     event("destroy", "end"),
   ];

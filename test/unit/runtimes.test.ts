@@ -4,7 +4,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { releaseMissed } from "../../lib/container/missed.ts";
-import { containerNames, findContainer, runningContainer, socketsOf } from "../../lib/container/runtime.ts";
+import { networkedContainer } from "../../lib/container/networks.ts";
+import {
+  containerNames,
+  findContainer,
+  runningContainer,
+  runningIds,
+  socketsOf,
+} from "../../lib/container/runtime.ts";
 
 let folder: string;
 const servers: { stop(force: boolean): unknown }[] = [];
@@ -128,6 +135,26 @@ describe("a container", () => {
   });
 });
 
+/** Socket of a Docker that was stopped: nobody listens. */
+function dead(): string {
+  const file = join(folder, "dead");
+  writeFileSync(file, "");
+  return file;
+}
+
+test("a runtime that was stopped keeps nobody from another's containers", async () => {
+  const networked = container({ Name: "/web", NetworkSettings: { Networks: {} } });
+  const living = runtime("a", { "/containers/web/json": networked, "/containers/json": [{ Id: "1" }] });
+  const sockets = [dead(), living];
+  expect((await findContainer(sockets, "web"))?.socket).toBe(living);
+  expect((await networkedContainer(sockets, "web"))?.name).toBe("web");
+  expect(await runningIds(sockets)).toEqual(["1"]);
+  // It may be the stopped one that knows others.
+  for (const find of [findContainer, networkedContainer])
+    await expect(find(sockets, "other")).rejects.toThrow("does not answer");
+  await expect(runningIds([dead()])).rejects.toThrow("does not answer");
+});
+
 test("names of all that run: pods by theirs, others without the slash; a runtime that fails is passed over", async () => {
   const sockets = [
     runtime("a", {
@@ -167,6 +194,9 @@ test("what ended unheard: unknown ones are gone, stopped ones lose their names, 
   expect(told.splice(0)).toEqual(["unname stopped", "destroyed gone"]);
   await releaseMissed(["/no/such"], new Set(["gone"]), on);
   expect(told).toEqual([]);
+  const missed = releaseMissed([dead(), socket], new Set(["gone", "stopped"]), on);
+  await expect(missed).rejects.toThrow("does not answer");
+  expect(told.splice(0)).toEqual(["unname stopped"]);
   // One of two runtimes that there may be is enough.
   await releaseMissed(["/no/such", socket], new Set(["gone"]), on);
   expect(told).toEqual(["destroyed gone"]);
