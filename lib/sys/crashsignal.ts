@@ -1,17 +1,19 @@
 // A program that the kernel would end by a signal (a fault in the runtime or in a library) is executed again in place: same
-// process, arguments and environment, and a memfd that tells what happened. x86-64 alone; elsewhere a supervisor starts it again.
-// signal(7), sigaction(2).
+// process, arguments and environment, and a memfd that tells what happened. signal(7),
+// sigaction(2).
 import { ptr, toArrayBuffer } from "bun:ffi";
 import { closeSync, fstatSync, readFileSync, readSync, writeSync } from "node:fs";
 import { basename } from "node:path";
 import * as v from "valibot";
-import { crashCode, DATA, RECORD } from "./crashcode.ts";
+import { crashCode as arm64 } from "./crasharm64.ts";
+import { DATA, RECORDS } from "./crashlayout.ts";
+import { crashCode as x64 } from "./crashx64.ts";
 import { execBlock } from "./runtime.ts";
-import { syscall, trySyscall } from "./syscall.ts";
+import { ARCHITECTURE, syscall, trySyscall } from "./syscall.ts";
 
 const SIGNALS = { SIGILL: 4, SIGTRAP: 5, SIGABRT: 6, SIGBUS: 7, SIGFPE: 8, SIGSEGV: 11, SIGSYS: 31 } as const;
 
-/** asm/signal.h */
+/** asm/signal.h: SA_SIGINFO, SA_RESTORER, SA_ONSTACK, SA_RESTART */
 const FLAGS = 4 | 0x04000000 | 0x08000000 | 0x10000000;
 const SIGACTION = 32;
 const MASK = 8;
@@ -38,18 +40,29 @@ export function executableParts(maps: string): Part[] {
 
 const size = ({ from, to }: Part) => BigInt(`0x${to}`) - BigInt(`0x${from}`);
 
-/** Return the part of the code that was compiled while the program runs: the engine reserves one, larger than any other. */
+/**
+ * Return the part of the code that was compiled while the program runs: the engine reserves one, larger than any other. What
+ * follows without a gap is the same part: the kernel may list a mapping in pieces.
+ */
 export function compiledPart(parts: readonly Part[]): Part | undefined {
-  const [largest] = parts.filter(({ path }) => path === "").sort((a, b) => Number(size(b) - size(a)));
+  const whole: Part[] = [];
+  for (const part of parts.filter(({ path }) => path === "")) {
+    const last = whole.at(-1);
+    if (last?.to === part.from) whole.splice(-1, 1, { ...last, to: part.to });
+    else whole.push(part);
+  }
+  const [largest] = whole.sort((a, b) => Number(size(b) - size(a)));
   return largest;
 }
+
+const CODES = { x64, arm64 };
 
 /** What the handler reads must not be freed. */
 const kept: Uint8Array[] = [];
 
 /** Install the handler, once. Returns whether it could. */
 export function restartOnCrash(argv: readonly string[]): boolean {
-  if (process.arch !== "x64" || kept.length > 0) return false;
+  if (kept.length > 0) return false;
   const parts = executableParts(readFileSync("/proc/self/maps", "utf8"));
   const compiled = compiledPart(parts);
   const fd = syscall("crash record", "memfd_create", new TextEncoder().encode("weave-crash\0"), MFD_CLOEXEC);
@@ -66,7 +79,7 @@ export function restartOnCrash(argv: readonly string[]): boolean {
   set(DATA.path, BigInt(block.path));
   set(DATA.argv, BigInt(block.argv));
   set(DATA.envp, BigInt(block.envp));
-  const { code, restorer } = crashCode(BigInt(ptr(data)));
+  const { code, restorer } = CODES[ARCHITECTURE](BigInt(ptr(data)));
   const at = executableMemory(code);
   for (const signal of Object.values(SIGNALS)) {
     const old = new Uint8Array(SIGACTION);
@@ -123,27 +136,29 @@ export function takeCrash(): SignalError | undefined {
 
 const MAX_FRAMES = 40;
 
-/** Return the crash in a record; undefined where it is none. */
-export function readCrash(bytes: Uint8Array): SignalError | undefined {
+/** Return the crash in a record of a program for `arch`; undefined where it is none. */
+export function readCrash(bytes: Uint8Array, arch = ARCHITECTURE): SignalError | undefined {
+  const layout = RECORDS[arch];
   const end = bytes.indexOf(0x0a);
   const header = v.safeParse(
     v.pipe(v.string(), v.parseJson(), Header),
     new TextDecoder().decode(bytes.subarray(0, Math.max(end, 0))),
   );
   const record = bytes.subarray(end + 1);
-  if (!header.success || record.length < RECORD.siginfo + RECORD.registers) return undefined;
+  if (!header.success || record.length < layout.siginfo + layout.registers) return undefined;
   const view = new DataView(record.buffer, record.byteOffset, record.length);
   const [signal, code] = [view.getInt32(0, true), view.getInt32(8, true)];
   const name = Object.entries(SIGNALS).find(([, number]) => number === signal)?.[0] ?? `signal ${signal}`;
   const { parts, started } = header.output;
-  const instruction = view.getBigUint64(RECORD.siginfo + 16 * 8, true);
+  const register = (at: number) => view.getBigUint64(layout.siginfo + at, true);
   const what =
     code <= 0
       ? `sent by process ${view.getInt32(16, true)}`
       : `at address 0x${view.getBigUint64(16, true).toString(16)}`;
-  const frames = [instruction];
+  const frames = [register(layout.counter)];
+  if (layout.link !== undefined) frames.push(register(layout.link));
   // What looks like a return address: the runtime keeps no frame pointers.
-  for (let at = RECORD.siginfo + RECORD.registers; at + 8 <= record.length; at += 8)
+  for (let at = layout.siginfo + layout.registers; at + 8 <= record.length; at += 8)
     frames.push(view.getBigUint64(at, true));
   const ranges = parts.map(({ from, to, path }) => ({
     from: BigInt(`0x${from}`),

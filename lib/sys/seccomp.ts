@@ -3,7 +3,7 @@
 import { ptr } from "bun:ffi";
 import { EPERM } from "./errno.ts";
 import { DENIED_CALLS, DENIED_CALLS_X86, SOCKET_FAMILIES } from "./privileges.ts";
-import { type SyscallName, syscallNumber, trySyscall } from "./syscall.ts";
+import { ARCHITECTURE, type SyscallName, syscallNumber, trySyscall } from "./syscall.ts";
 
 /** Opcodes: linux/bpf_common.h. */
 const LOAD = 0x20;
@@ -126,8 +126,7 @@ export const isFiltered = () => trySyscall("prctl", PROBE) === -ENOMSG;
 /** Put our filter in force for all threads; needs no_new_privs or CAP_SYS_ADMIN. Returns 0 or minus errno. */
 export function filterCalls(): number {
   if (isFiltered()) return 0;
-  const arch = process.arch === "arm64" ? "arm64" : "x64";
-  const code = encode(filterOf(arch, callsHere(arch)));
+  const code = encode(filterOf(ARCHITECTURE, callsHere(ARCHITECTURE)));
   const program = new DataView(new ArrayBuffer(16));
   program.setUint16(0, code.length / 8, true);
   program.setBigUint64(8, BigInt(ptr(code)), true);

@@ -89,7 +89,9 @@ const arch = process.arch;
 if (arch !== "x64" && arch !== "arm64") {
   throw new Error(`processor architecture ${arch} is not supported: use x86-64 or arm64`);
 }
-const numbers: Record<SyscallName, number> = SYSCALL_NUMBERS[arch];
+/** Architecture of this program. */
+export const ARCHITECTURE: keyof typeof SYSCALL_NUMBERS = arch;
+const numbers: Record<SyscallName, number> = SYSCALL_NUMBERS[ARCHITECTURE];
 
 /** An argument of a system call: an integer, or a buffer passed by its address. */
 export type SyscallArgument = number | bigint | Uint8Array;

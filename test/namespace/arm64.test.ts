@@ -1,4 +1,5 @@
-// The executables for arm64, run by qemu: they start, read their command line, and carry all their parts.
+// The executables for arm64, run by qemu: they start, read their command line, carry all their parts,
+// and go on after a crash.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +7,7 @@ import { join } from "node:path";
 import { VERSION } from "../../lib/version.ts";
 import { arm64 } from "../support/foreign.ts";
 import { DIST, exec, must } from "../support/hosts.ts";
-import { build } from "../tools/build.ts";
+import { build, runtimeOf } from "../tools/build.ts";
 import type { About } from "../tools/package/about.ts";
 import { makeDeb } from "../tools/package/deb.ts";
 import { SETTINGS_FILE } from "../tools/package/payload.ts";
@@ -28,6 +29,32 @@ test.each(["weave", "weave-router", "weave-npc"])(
     const path = join(folder, name);
     if (name !== "weave") symlinkSync("weave", path);
     expect(await must([...qemu, "-0", path, path, "--version"])).toContain(VERSION);
+  },
+  300_000,
+);
+
+test.each([
+  ["fault", "SIGSEGV", /^at address 0x10$/],
+  ["sent", "SIGABRT", /^sent by process \d+$/],
+] as const)(
+  "a program goes on in place after a signal that the kernel ends programs by: %s, %s",
+  async (how, signal, message) => {
+    const runtime = runtimeOf("linux-arm64") ?? "";
+    const child = Bun.spawn([...qemu, runtime, join(import.meta.dir, "../support/crashing.ts"), how], {
+      env: { ...process.env, BUN_JSC_useWasmIPInt: "0", EMULATOR: qemu.join(" ") },
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    let text = "";
+    for await (const chunk of child.stdout) {
+      text += new TextDecoder().decode(chunk);
+      if (how === "sent" && text.endsWith(`pid ${child.pid}\n`)) process.kill(child.pid, signal);
+    }
+    const [trap, pid, told = "{}"] = text.trim().split("\n");
+    expect([trap, pid, await child.exited]).toEqual(["trap", `pid ${child.pid}`, 7]);
+    const crash = JSON.parse(told);
+    expect(crash).toMatchObject({ pid: child.pid, name: signal, message: expect.stringMatching(message) });
+    expect(crash.frames[0]).toMatch(/^ +at \S+\+0x[0-9a-f]+$/);
   },
   300_000,
 );

@@ -10,7 +10,11 @@ if (crash) {
   console.log(JSON.stringify({ pid: process.pid, name, message, frames: stack.split("\n").slice(1) }));
   process.exit(7);
 }
-restartOnCrash([import.meta.path, ...process.argv.slice(2)]);
+// Under an emulator of another processor it is that which is started again, with these arguments.
+const emulator = process.env["EMULATOR"]?.split(" ") ?? [];
+const [program, ...rest] = [...emulator, process.execPath];
+if (program) process.execPath = program;
+restartOnCrash([...rest, import.meta.path, ...process.argv.slice(2)]);
 restartOnCrash([]);
 
 /** (module (memory 1) (func (export "f") (param i32) (result i32) local.get 0 i32.load)) */

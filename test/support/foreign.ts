@@ -40,5 +40,5 @@ export async function foreignRoot(architecture: string): Promise<string> {
 
 /** Return the command that runs programs for arm64 on this machine. */
 export async function arm64(): Promise<string[]> {
-  return ["qemu-aarch64-static", "-L", await foreignRoot("arm64")];
+  return [Bun.which("qemu-aarch64-static") ?? "qemu-aarch64-static", "-L", await foreignRoot("arm64")];
 }

@@ -80,7 +80,7 @@ describe("the record of a crash", () => {
     { from: "7f0000000000", to: "7f0000100000", path: "/lib/libc.so" },
   ];
   const header = `${JSON.stringify({ started: 1_700_000_000_000, parts: PARTS })}\n`;
-  /** struct siginfo, the registers and a stack. */
+  /** Of x86-64: struct siginfo, the registers and a stack. */
   function record({
     signal = 11,
     code = 1,
@@ -100,8 +100,10 @@ describe("the record of a crash", () => {
     return new Uint8Array([...new TextEncoder().encode(header), ...bytes]);
   }
 
+  const readX64 = (bytes: Uint8Array) => readCrash(bytes, "x64");
+
   test("names the signal, where it was, and what looks like return addresses, by their files", () => {
-    const crash = readCrash(record({ stack: [5n, 0x4fffffn, 0x500000n, 0x7f0000000000n] }));
+    const crash = readX64(record({ stack: [5n, 0x4fffffn, 0x500000n, 0x7f0000000000n] }));
     expect([crash?.name, crash?.message, crash?.started]).toEqual([
       "SIGSEGV",
       "at address 0x10",
@@ -117,22 +119,36 @@ describe("the record of a crash", () => {
     ]);
   });
 
+  test("of arm64 has its program counter, and the return address, in other places", () => {
+    const bytes = new Uint8Array(128 + 280 + 8);
+    const view = new DataView(bytes.buffer);
+    view.setInt32(0, 11, true);
+    view.setInt32(8, 1, true);
+    // linux/arch/arm64/include/uapi/asm/sigcontext.h: fault_address, regs[31], sp, pc, pstate
+    view.setBigUint64(128 + 8 + 8 * 30, 0x400020n, true);
+    view.setBigUint64(128 + 8 + 8 * 32, 0x400010n, true);
+    view.setBigUint64(128 + 280, 0x400030n, true);
+    const crash = readCrash(new Uint8Array([...new TextEncoder().encode(header), ...bytes]), "arm64");
+    const frames = ["10", "20", "30"].map((at) => `    at weave-router+0x${at}`);
+    expect(crash?.stack?.split("\n").slice(1)).toEqual(frames);
+  });
+
   test("tells who sent a signal, and an instruction that is in no file by its address", () => {
-    const crash = readCrash(record({ signal: 6, code: 0, sender: 4_321, instruction: 0x123n }));
+    const crash = readX64(record({ signal: 6, code: 0, sender: 4_321, instruction: 0x123n }));
     expect([crash?.name, crash?.message, crash?.stack?.split("\n")[1]]).toEqual([
       "SIGABRT",
       "sent by process 4321",
       "    at 0x123",
     ]);
-    expect(readCrash(record({ signal: 40 }))?.name).toBe("signal 40");
-    expect(readCrash(record({ code: -6, sender: 9 }))?.message).toBe("sent by process 9");
+    expect(readX64(record({ signal: 40 }))?.name).toBe("signal 40");
+    expect(readX64(record({ code: -6, sender: 9 }))?.message).toBe("sent by process 9");
   });
 
   test("has at most 40 frames, and is none where it is cut or another's", () => {
-    const long = readCrash(record({ stack: Array(100).fill(0x400020n) }));
+    const long = readX64(record({ stack: Array(100).fill(0x400020n) }));
     expect(long?.stack?.split("\n").length).toBe(41);
     const whole = record();
-    expect(readCrash(whole.subarray(0, whole.length - 1))).toBeUndefined();
+    expect(readX64(whole.subarray(0, whole.length - 1))).toBeUndefined();
     expect([readCrash(new Uint8Array()), readCrash(new TextEncoder().encode("{}\n"))]).toEqual([
       undefined,
       undefined,

@@ -1,31 +1,7 @@
-// Machine code of the handler of signals that end a crashed program (x86-64): it keeps what the kernel says of the crash in a
-// memfd and executes the program again, in the same process. It calls nothing but the kernel, for the rest may be damaged. A
-// fault in code that the engine has compiled is the engine's own means (memory bounds, stopping threads) and goes to its handler.
+// Machine code of the crash handler for x86-64; see crashlayout.ts.
+import { type CrashCode, DATA, F_SETFD, MASK_SIZE, RECORDS, SIG_SETMASK } from "./crashlayout.ts";
 
-/** Offsets in the block of data that the code reads; each value has 8 bytes. */
-export const DATA = {
-  /** Compiled code: from, and to. */
-  from: 0,
-  to: 8,
-  /** The memfd. */
-  fd: 16,
-  /** execve(2): path, arguments, environment. */
-  path: 24,
-  argv: 32,
-  envp: 40,
-  /** Handlers that were there, by signal. */
-  handlers: 48,
-  /** An empty mask, and an empty struct sigaction. */
-  mask: 560,
-  none: 568,
-  size: 600,
-} as const;
-
-/** What the code writes: struct siginfo, the registers of struct ucontext, and as much of the stack as there is. */
-export const RECORD = { siginfo: 128, registers: 184, stack: 8192 } as const;
-
-const F_SETFD = 2;
-const SIG_SETMASK = 2;
+const RECORD = RECORDS.x64;
 const CALL = { write: 1, rtSigaction: 13, rtSigprocmask: 14, getpid: 39, execve: 59, kill: 62, fcntl: 72 };
 /** Offsets in struct ucontext: registers, rsp, rip. */
 const [REGISTERS, RSP, RIP] = [40, 160, 168];
@@ -40,7 +16,7 @@ const FD = [0x8b, 0x7b, DATA.fd];
 /** mov edx, value */
 const third = (value: number) => [0xba, ...int(value)];
 /** xor edx, edx; mov r10d, 8: no former value, and the size of a mask */
-const NO_FORMER = [0x31, 0xd2, 0x41, 0xba, ...int(8)];
+const NO_FORMER = [0x31, 0xd2, 0x41, 0xba, ...int(MASK_SIZE)];
 /** lea rsi, [rbx + offset] */
 const second = (offset: number) => [0x48, 0x8d, 0xb3, ...int(offset)];
 /** pop r14, r13, r12, rbx */
@@ -83,8 +59,8 @@ const WHERE = [
   ...[0x72, ABOVE.length + FORMER.length, ...ABOVE],
 ];
 
-/** Return the code of handler and restorer, and the offset of the restorer. `data` is the address of its data. */
-export function crashCode(data: bigint): { readonly code: Uint8Array; readonly restorer: number } {
+/** Return the code; `data` is the address of its data. */
+export function crashCode(data: bigint): CrashCode {
   const handler = [
     // push rbx, r12, r13, r14; mov rbx, data
     ...[0x53, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x48, 0xbb, ...long(data)],
