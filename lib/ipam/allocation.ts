@@ -62,7 +62,7 @@ export function allocation(
 
 /** Record that `id` holds an address, which is in use already. Throws StoreError, with the address free again. */
 export function hold(
-  { holders, space, replicator }: Pick<Parts, "holders" | "space" | "replicator">,
+  { holders, space, replicator, releaser }: Pick<Parts, "holders" | "space" | "replicator" | "releaser">,
   id: string,
   lease: Lease,
   isContainer: boolean,
@@ -73,5 +73,6 @@ export function hold(
     space.unuse(lease.address);
     throw error;
   }
+  releaser.keep(lease.address);
   replicator.reportFree();
 }

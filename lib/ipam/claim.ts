@@ -93,6 +93,7 @@ export class Claim {
     const holder = holders.holderOf(address);
     if (holder === undefined) {
       holders.add(holderId(this.id, address), this.#lease, this.#isContainer);
+      releaser.keep(address);
       return DONE;
     }
     if (holder === this.id || this.id === NO_CONTAINER) return DONE;

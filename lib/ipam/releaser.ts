@@ -29,11 +29,22 @@ export interface ReleaserDependencies
 /** What happens to containers that hold addresses. */
 export type HolderLifecycle = Pick<
   Releaser,
-  "died" | "started" | "destroyed" | "departing" | "checkGone" | "collect" | "holderOf" | "isGivenBack"
+  | "died"
+  | "started"
+  | "destroyed"
+  | "unknown"
+  | "departing"
+  | "checkGone"
+  | "collect"
+  | "holderOf"
+  | "isGivenBack"
 >;
 
 /** Incomplete looks in a row, after which the next waits until another link goes. */
 const MAX_INCOMPLETE = 6;
+
+/** Time from taking an address into use until a link has to have it: dockerd asks for one well before it makes the link. */
+const LINK_DUE_MS = 30_000;
 
 const NO_SIGHTING: Sighting = { addresses: [], complete: false };
 
@@ -45,6 +56,8 @@ export class Releaser {
   #checkingGone = false;
   /** Incomplete looks in a row. */
   #incomplete = 0;
+  /** Addresses that no link has had yet, and since when they are in use, in ms of the clock. */
+  readonly #linkless = new Map<IPv4, number>();
   readonly #warn: LimitedWarning;
 
   constructor(
@@ -98,6 +111,7 @@ export class Releaser {
   died(id: string): void {
     this.pending.cancel(id);
     const { isContainer, cidrs } = this.holders.get(id);
+    for (const { address } of cidrs) this.#linkless.delete(address);
     if (isContainer) this.#died(id, cidrs);
   }
 
@@ -112,6 +126,11 @@ export class Releaser {
     if (isContainer && cidrs.length > 0) detached(`releasing the addresses of ${id}`, this.release(id));
   }
 
+  /** No runtime knows the holder: release its addresses, unless their links may be on the way. */
+  unknown(id: string): void {
+    if (!this.holders.get(id).cidrs.some(({ address }) => this.#isLinkDue(address))) this.destroyed(id);
+  }
+
   holderOf(address: IPv4): string | undefined {
     return this.holders.holderOf(address);
   }
@@ -124,15 +143,21 @@ export class Releaser {
   /** An address is in use by its holder (again). */
   keep(address: IPv4): void {
     this.#grace.forget(address);
+    this.#linkless.set(address, this.dependencies.clock.now());
+  }
+
+  #isLinkDue(address: IPv4): boolean {
+    const since = this.#linkless.get(address);
+    return since !== undefined && this.dependencies.clock.now() - since < LINK_DUE_MS;
   }
 
   /**
    * End the grace period of an address that another holder wants, and look whether a link has it; then requests are
-   * tried again. Returns false where the address is in no grace period.
+   * tried again. Returns false where the address is in no grace period, or its link may be on the way.
    */
   expedite(address: IPv4): boolean {
     const departure = this.#grace.get(address);
-    if (!departure) return false;
+    if (!departure || this.#isLinkDue(address)) return false;
     this.#block(departure.id, [{ address, prefix: 32 }], "unseen");
     detached("looking for a dead container's address", this.#settle());
     return true;
@@ -157,6 +182,7 @@ export class Releaser {
   noteGone({ addresses, complete }: Sighting): ReadonlySet<string> {
     // A namespace that is being removed cannot be searched, and is gone soon.
     this.#incomplete = complete ? 0 : this.#incomplete + 1;
+    for (const { address } of addresses) this.#linkless.delete(address);
     const gone = new Set<string>();
     if (!complete) return gone;
     const present = new Set(addresses.map(({ address }) => address));
@@ -294,6 +320,7 @@ export class Releaser {
     }
     for (const address of addresses) {
       this.#grace.forget(address);
+      this.#linkless.delete(address);
       this.space.release(address);
     }
     this.dependencies.changed();

@@ -122,7 +122,7 @@ export async function startAddresses(
   let again: Timer | undefined;
   scope.defer("questions to container runtimes", () => again?.cancel());
   const ask = (ids: ReadonlySet<string>) => {
-    const destroyed = (id: string) => allocator.lifecycle.destroyed(id);
+    const destroyed = (id: string) => allocator.lifecycle.unknown(id);
     releaseMissed(sockets, ids, { destroyed, unname }).catch((error) => {
       warn("runtime", `cannot ask which containers have ended: ${reasonOf(error)}; trying again`);
       // Stops once no address waits for its release.

@@ -168,6 +168,31 @@ describe("an address is in use", () => {
     }
   });
 
+  test("before it has a link, also where no runtime knows its holder: dockerd makes the link later", async () => {
+    const { allocator, lifecycle, clock, links, add, held } = alone();
+    const outside = parseCidr("192.168.7.7/24");
+    const ids = ["docker:02:42:0a:00:00:01", "endpoint", "c"] as const;
+    const [mac, endpoint, seenOnce] = ids;
+    const early = await allocator.allocate(mac, SUBNET, CONTAINER);
+    await allocator.claim(endpoint, outside, CONTAINER);
+    await add(seenOnce);
+    await lifecycle.checkGone();
+    links.clear();
+    const nobodyKnowsThem = async () => {
+      await lifecycle.checkGone();
+      for (const id of ids) lifecycle.unknown(id);
+      await lifecycle.checkGone();
+    };
+    await nobodyKnowsThem();
+    expect(ids.map(held)).toEqual([[early], [outside.address], []]);
+    expect(allocator.claim("other", outside, CONTAINER)).rejects.toThrow("already in use by endpoint");
+    // The link comes; of the other, dockerd has forgotten the endpoint.
+    links.add(outside.address);
+    clock.advance(GRACE_MS);
+    await nobodyKnowsThem();
+    expect(ids.map(held)).toEqual([[], [outside.address], []]);
+  });
+
   test("until a full disk has room; DEL succeeds meanwhile, and ADD takes it back", async () => {
     const { allocator, clock, links, disk, add, held, lifecycle } = alone();
     const [first, second] = [await add("a", ETH0), await add("b", ETH0)];
