@@ -7,9 +7,8 @@ import { below, seededRandom } from "../../lib/clock/random.ts";
 import { Coverage } from "./mutation/coverage.ts";
 import { findMutants, type Mutant } from "./mutation/mutants.ts";
 import { reasonFor } from "./mutation/survivors.ts";
-import { roomOf, TestMap } from "./mutation/testsof.ts";
+import { movesProcess, roomOf, TestMap } from "./mutation/testsof.ts";
 import { Workspace } from "./mutation/workspace.ts";
-import { movesProcess } from "./run/moves.ts";
 
 const root = join(import.meta.dir, "../..");
 /** A mutant may make tests this many times slower, and so many seconds. */
@@ -85,10 +84,9 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
 
 /** Return the test files as processes run them. */
 function* processesOf(tests: readonly string[]): Generator<readonly string[]> {
-  const apart = (test: string) => movesProcess(join(root, test));
-  const together = tests.filter((test) => !apart(test));
+  const together = tests.filter((test) => !movesProcess(test));
   for (let at = 0; at < together.length; at += TOGETHER) yield together.slice(at, at + TOGETHER);
-  for (const test of tests.filter(apart)) yield [test];
+  for (const test of tests.filter(movesProcess)) yield [test];
 }
 
 async function judge(

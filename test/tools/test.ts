@@ -8,7 +8,6 @@ import { foreignRoot } from "../support/foreign.ts";
 import { kubeTools } from "../support/kubetools.ts";
 import { fetchKernel } from "../support/vm.ts";
 import { runtimeOf } from "./build.ts";
-import { movesProcess } from "./run/moves.ts";
 import { type Job, runAll } from "./run/pool.ts";
 import { type Finished, killPrograms, runProgram } from "./run/process.ts";
 import { readTimings, writeTimings } from "./run/timings.ts";
@@ -21,7 +20,10 @@ interface Kind {
   readonly about: string;
   /** Percent of one processor that a file keeps busy, unless it is known; undefined where one process runs all files. */
   readonly weight?: number;
+  /** Whether its tests need root. */
   readonly root?: boolean;
+  /** Whether its tests run the executables. */
+  readonly built?: boolean;
   readonly onRequest?: boolean;
 }
 
@@ -29,20 +31,32 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   unit: { about: "pure rooms: tables, properties, bad input" },
   golden: { about: "bytes that the original and the kernel's own tools have sent" },
+  kernel: {
+    about: "our code in one process against the kernel, in a network namespace of its own",
+    weight: 60,
+    root: true,
+  },
   simulation: { about: "many routers in one process", weight: 100 },
   namespace: {
     about: "compiled executables against the kernel, in network namespaces",
     weight: 40,
     root: true,
+    built: true,
   },
   "namespace-long": {
     about: "the same at length, at random",
     weight: 40,
     root: true,
+    built: true,
     onRequest: true,
   },
-  vm: { about: "what this kernel may lack: a virtual machine with Debian's", weight: 100, root: true },
-  "vm-long": { about: "the same at length", weight: 100, root: true, onRequest: true },
+  vm: {
+    about: "what this kernel may lack: a virtual machine with Debian's",
+    weight: 100,
+    root: true,
+    built: true,
+  },
+  "vm-long": { about: "the same at length", weight: 100, root: true, built: true, onRequest: true },
 };
 
 /** What files need of the registries, by their paths. */
@@ -148,17 +162,13 @@ interface Program {
 
 /** Return the programs for files of a kind: quick ones, which share nothing, have one together. */
 function programsOf(kind: string, files: readonly string[]): Program[] {
-  const { weight, root: needsBuild = false } = KINDS[kind] ?? {};
-  const isApart = (file: string) => weight !== undefined || movesProcess(join(root, file));
-  const together = files.filter((file) => !isApart(file)).map((file) => `./${file}`);
-  const apart = files.filter(isApart);
-  // Some of them wait for the kernel more than they compute. The slowest begin first, where they have run before.
+  const { weight, built: needsBuild = false } = KINDS[kind] ?? {};
+  if (weight !== undefined)
+    return files.map((file) => ({ name: file, args: [`./${file}`], weight, needsBuild }));
+  // Some of them wait more than they compute. The slowest begin first, where they have run before.
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
-  const parallel = [`--parallel=${processors + 1}`, ...timings, ...together];
-  return [
-    ...(together.length > 0 ? [{ name: `${kind} tests`, args: parallel, weight: 100, needsBuild }] : []),
-    ...apart.map((file) => ({ name: file, args: [`./${file}`], weight: weight ?? 100, needsBuild })),
-  ];
+  const args = [`--parallel=${processors + 1}`, ...timings, ...files.map((file) => `./${file}`)];
+  return [{ name: `${kind} tests`, args, weight: 100, needsBuild }];
 }
 
 /** Print what a program has printed, once it has ended: what runs beside it prints, too. */
@@ -247,8 +257,8 @@ for (const [kind] of [...selection]) {
     selection.delete(kind);
   }
 }
-const needsRoot = [...selection.keys()].some((kind) => KINDS[kind]?.root);
-const build = needsRoot && !process.argv.includes("--no-build") ? step("build", "build.ts") : undefined;
+const runsExecutables = [...selection.keys()].some((kind) => KINDS[kind]?.built);
+const build = runsExecutables && !process.argv.includes("--no-build") ? step("build", "build.ts") : undefined;
 const steps = wanted.length === 0 ? [step("lint", "lint.ts"), step("types", "typecheck.ts")] : [];
 // In a world of its own a file has no network to fetch it by.
 for (const [needs, fetch] of FETCHED)

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { Glob } from "bun";
 import { FLOORS } from "../tools/floors.ts";
 
 const LIB = join(import.meta.dir, "../../lib");
@@ -23,4 +24,11 @@ test("each folder of lib is a room", () => {
   const folders = readdirSync(LIB, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   const rooms = FLOORS.flat().filter((room) => room !== "cmd" && room !== "version");
   expect(folders.map(({ name }) => name).sort()).toEqual(rooms.sort());
+});
+
+test("files of tests that share a process with others do not move it into another network namespace", async () => {
+  const moves = /support\/(?:newnetns|routercontext)\.ts"/;
+  const files = [...new Glob("{unit,golden}/**/*.test.ts").scanSync(join(import.meta.dir, ".."))];
+  const texts = await Promise.all(files.map((file) => Bun.file(join(import.meta.dir, "..", file)).text()));
+  expect(files.filter((_, i) => moves.test(texts[i] ?? ""))).toEqual([]);
 });

@@ -2,8 +2,11 @@
 import { dirname, join, relative } from "node:path";
 import { Glob } from "bun";
 
-/** Kinds of tests that need neither root nor executables. */
-const KINDS = ["unit", "golden", "simulation"];
+/** Kinds of tests that run the code in their own process. */
+const KINDS = ["unit", "golden", "kernel", "simulation"];
+
+/** Whether a file of tests moves its process into another network namespace, where others' sockets are not. */
+export const movesProcess = (test: string): boolean => test.startsWith("test/kernel/");
 
 /** The room of a file: the folder under lib/, or cmd. */
 export function roomOf(file: string): string {
