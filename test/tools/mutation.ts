@@ -1,10 +1,14 @@
-// npm run test:mutation [-- ROOM|FILE… --sample N --per-file N --seed S --jobs J --limit S]: changes the code in small ways,
-// one at a time, and tells which changes no test notices. Without --sample and --per-file all of them, which takes long: about
-// 1 s each, for only tests that run the changed line are run, the quickest first, several in one process.
+// npm run test:mutation [-- ROOM|FILE… --sample N --per-file N --seed S --faults FILE.json --jobs J --limit S]: changes the
+// code in small ways, one at a time, and tells which changes no test notices. Without --sample and --per-file all of them,
+// which takes long: about 1 s each, for only tests that run the changed line are run, the quickest first, several in one
+// process. Which lines a test runs is kept between runs (mutation/traces.ts). --faults takes the changes of a file in place of
+// the operators' (mutation/faults.ts).
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { below, seededRandom } from "../../lib/clock/random.ts";
+import { reasonOf } from "../../lib/sys/reason.ts";
 import { Coverage } from "./mutation/coverage.ts";
+import { readFaults } from "./mutation/faults.ts";
 import { findMutants, type Mutant } from "./mutation/mutants.ts";
 import { reasonFor } from "./mutation/survivors.ts";
 import { movesProcess, roomOf, TestMap } from "./mutation/testsof.ts";
@@ -28,6 +32,7 @@ function options() {
       sample: { type: "string" },
       "per-file": { type: "string" },
       seed: { type: "string" },
+      faults: { type: "string" },
       jobs: { type: "string", default: "1" },
       limit: { type: "string", default: "60" },
     },
@@ -38,9 +43,20 @@ function options() {
     seed: BigInt(seed),
     sample: values.sample === undefined ? undefined : Number(values.sample),
     perFile: values["per-file"] === undefined ? undefined : Number(values["per-file"]),
+    faults: values.faults,
     jobs: Number(values.jobs),
     limitS: Number(values.limit),
   };
+}
+
+/** The faults of a file; ends where one cannot be made. */
+function chosen(path: string): Mutant[] {
+  try {
+    return readFaults(root, path).filter(({ file }) => files.includes(file));
+  } catch (error) {
+    console.error(`error: ${reasonOf(error)}`);
+    process.exit(2);
+  }
 }
 
 function draw(mutants: Mutant[], count: number, seed: bigint): Mutant[] {
@@ -53,7 +69,7 @@ function draw(mutants: Mutant[], count: number, seed: bigint): Mutant[] {
   return mutants.slice(0, count);
 }
 
-const { wanted, seed, sample, perFile, jobs, limitS } = options();
+const { wanted, seed, sample, perFile, faults, jobs, limitS } = options();
 const map = await TestMap.read(root);
 const files = map.files.filter(
   (file) => wanted.length === 0 || wanted.includes(roomOf(file)) || wanted.includes(file),
@@ -62,7 +78,7 @@ if (files.length === 0) {
   console.error(`error: no such room or file: ${wanted.join(" ")}`);
   process.exit(2);
 }
-const all = await findMutants(root, files);
+const all = await (faults === undefined ? findMutants(root, files) : chosen(faults));
 const some =
   perFile === undefined
     ? all
@@ -120,11 +136,15 @@ async function work(space: Workspace, coverage: Coverage): Promise<void> {
   }
 }
 
-let leftOut: readonly string[] = [];
+let leftOut: ReadonlyMap<string, string> = new Map();
 try {
   await Promise.all(Array.from({ length: jobs }, () => Workspace.make(root, (space) => spaces.push(space))));
   const tests = [...new Set(mutants.flatMap(({ file }) => map.of(file)))].sort();
-  const coverage = await Coverage.measure(spaces[0]?.path ?? root, tests, limitS);
+  const coverage = await Coverage.measure(
+    spaces.map(({ path }) => path),
+    tests,
+    limitS,
+  );
   leftOut = coverage.leftOut;
   await Promise.all(spaces.map((space) => work(space, coverage)));
 } finally {
@@ -152,5 +172,5 @@ console.log(
 );
 for (const [room, counts] of [...fates].sort()) console.log(row(room, counts));
 console.log(row("all", total));
-if (leftOut.length > 0) console.log(`left out, for they take over ${limitS} s: ${leftOut.join(", ")}`);
+for (const [test, why] of leftOut) console.log(`left out with nothing changed: ${test} ${why}`);
 process.exitCode = (total.get("survived") ?? 0) > 0 ? 1 : 0;

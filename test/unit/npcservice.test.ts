@@ -149,12 +149,11 @@ describe("the policy controller as a daemon", () => {
     const route = options.routes[url.pathname];
     const request = new Request(url.href, { headers });
     const server = { requestIP: () => (address === undefined ? null : { address }) };
-    const answer: Response =
-      route === undefined
-        ? (options.fetch as (request: Request, server: unknown) => Response)(request, server)
-        : typeof route === "function"
-          ? await route(request)
-          : (route as Response).clone();
+    const answer: Response = await (route === undefined
+      ? (options.fetch as (request: Request, server: unknown) => Response)(request, server)
+      : typeof route === "function"
+        ? route(request)
+        : (route as Response).clone());
     return [answer.status, await answer.text()] as const;
   }
 

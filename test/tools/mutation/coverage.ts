@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { enclosed } from "../run/world.ts";
 import type { Mutant } from "./mutants.ts";
+import { filesOf, keep, kept, type Trace } from "./traces.ts";
 
 /** Tests by what they run. */
 export class Coverage {
@@ -16,15 +17,27 @@ export class Coverage {
 
   private constructor() {}
 
-  /** Run these test files under `root` with nothing changed; those that take longer than `limitS` are left out. */
-  static async measure(root: string, tests: readonly string[], limitS: number): Promise<Coverage> {
+  /**
+   * Run these test files with nothing changed, in each of `folders` one at a time, but those whose trace is kept. A file
+   * is left out if it takes longer than `limitS`, or fails twice.
+   */
+  static async measure(
+    folders: readonly string[],
+    tests: readonly string[],
+    limitS: number,
+  ): Promise<Coverage> {
     const coverage = new Coverage();
-    for (const test of tests) await coverage.#add(root, test, limitS);
+    const queue = [...tests];
+    const work = async (folder: string) => {
+      for (let test = queue.shift(); test !== undefined; test = queue.shift())
+        await coverage.#add(folder, test, limitS);
+    };
+    await Promise.all(folders.map(work));
     return coverage;
   }
 
-  /** Test files that took too long. */
-  readonly leftOut: string[] = [];
+  /** Test files that cannot judge, and why. */
+  readonly leftOut = new Map<string, string>();
 
   /** Return the tests that run a mutant's lines, the quickest first. */
   of({ file, line, endLine }: Pick<Mutant, "file" | "line" | "endLine">): string[] {
@@ -43,39 +56,50 @@ export class Coverage {
     return tests.reduce((sum, test) => sum + (this.#seconds.get(test) ?? 0), 0);
   }
 
-  async #add(root: string, test: string, limitS: number): Promise<void> {
-    const folder = mkdtempSync(join(tmpdir(), "weave-coverage-"));
-    try {
-      const began = performance.now();
-      const reporter = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
-      const command = [process.execPath, "test", "--timeout", "120000", ...reporter, `./${test}`];
-      const options = { cwd: root, stdout: "ignore", stderr: "ignore" } as const;
-      const code = await Bun.spawn(["timeout", "-s", "KILL", String(limitS), ...enclosed(command)], options)
-        .exited;
-      if (code === KILLED) return void this.leftOut.push(test);
-      if (code !== 0) throw new Error(`${test} fails with nothing changed`);
-      this.#seconds.set(test, (performance.now() - began) / 1_000);
-      this.#read(readFileSync(join(folder, "lcov.info"), "utf8"), test);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+  async #add(folder: string, test: string, limitS: number): Promise<void> {
+    const run = () => trace(folder, test, limitS);
+    let found = kept(folder, test) ?? (await run());
+    // On a busy machine a test may fail by chance.
+    if (found === "fails") found = await run();
+    if (typeof found === "string") return void this.leftOut.set(test, found);
+    keep(folder, test, found);
+    this.#seconds.set(test, found.seconds);
+    this.#read(found.lcov, test);
   }
 
   /** Read a trace file (geninfo(1)): "SF:path", then "DA:line,count" of each line that has code. */
   #read(text: string, test: string): void {
+    for (const file of filesOf(text)) this.#loading.set(file, [...(this.#loading.get(file) ?? []), test]);
     let lines = new Map<number, string[]>();
     for (const record of text.split("\n")) {
       const [, file] = /^SF:(.*)$/.exec(record) ?? [];
       if (file !== undefined) {
         lines = this.#lines.get(file) ?? new Map();
         this.#lines.set(file, lines);
-        this.#loading.set(file, [...(this.#loading.get(file) ?? []), test]);
       }
       const [, line, count] = /^DA:(\d+),(\d+)/.exec(record) ?? [];
       if (line === undefined) continue;
       const tests = lines.get(Number(line)) ?? [];
       lines.set(Number(line), Number(count) > 0 ? [...tests, test] : tests);
     }
+  }
+}
+
+/** Run a test file; return what it has run, or why there is no telling. */
+async function trace(cwd: string, test: string, limitS: number): Promise<Trace | "fails" | "takes too long"> {
+  const folder = mkdtempSync(join(tmpdir(), "weave-coverage-"));
+  try {
+    const began = performance.now();
+    const reporter = ["--coverage", "--coverage-reporter=lcov", `--coverage-dir=${folder}`];
+    const command = [process.execPath, "test", "--timeout", "120000", ...reporter, `./${test}`];
+    const options = { cwd, stdout: "ignore", stderr: "ignore" } as const;
+    const code = await Bun.spawn(["timeout", "-s", "KILL", String(limitS), ...enclosed(command)], options)
+      .exited;
+    if (code !== 0) return code === KILLED ? "takes too long" : "fails";
+    const seconds = (performance.now() - began) / 1_000;
+    return { seconds, lcov: readFileSync(join(folder, "lcov.info"), "utf8") };
+  } finally {
+    rmSync(folder, { recursive: true });
   }
 }
 
