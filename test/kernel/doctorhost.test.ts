@@ -205,6 +205,24 @@ describe.if(isRoot)("firewalld", () => {
     });
   });
 
+  test.each([
+    [undefined, "--add-port=6783/tcp --add-port=6783/udp --add-port=6784/udp"],
+    [7_000, "--add-port=7000/tcp --add-port=7000/udp --add-port=7001/udp"],
+  ])(
+    "that rejects is to trust the bridge, and to let in port %p of the mesh and the next of UDP",
+    (port, open) => {
+      inHost(() => {
+        firewalld(jump("", "public"), "work", reject("public"));
+        expect(firewalldFindings(port).map(({ check, advice }) => [check, advice])).toEqual([
+          [
+            "firewalld",
+            `'firewall-cmd --permanent --zone=trusted --add-interface=weave', 'firewall-cmd --permanent ${open}', 'firewall-cmd --reload'`,
+          ],
+        ]);
+      });
+    },
+  );
+
   test("without zones says nothing", () => {
     inHost(() => {
       firewalld("", "work", "");

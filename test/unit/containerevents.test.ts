@@ -3,8 +3,10 @@ import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as timers from "node:timers/promises";
 import { watchContainers } from "../../lib/container/events.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import * as unexpected from "../../lib/log/unexpected.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -102,5 +104,47 @@ test("an idle host is listened to without end", async () => {
     expect(fetched.mock.calls.map(([, init]) => (init as { timeout?: unknown }).timeout)).toEqual([false]);
   } finally {
     fetched.mockRestore();
+  }
+});
+
+test("a runtime that is away is looked for after 1 s, and half as long again each time, up to 20 s; anew after it was there", async () => {
+  const pauses: number[] = [];
+  let server: ReturnType<typeof Bun.serve> | undefined;
+  const lines: string[] = [];
+  const socket = join(folder, "podman.sock");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const wait = spyOn(timers, "setTimeout").mockImplementation((async (ms: number) => {
+    pauses.push(ms);
+    const answers = { 10: () => new Response(""), 11: () => new Response("", { status: 500 }) };
+    const answer = answers[pauses.length as 10];
+    await server?.stop(true);
+    server = answer && Bun.serve({ unix: socket, fetch: answer });
+    if (pauses.length === 13) resolve();
+    if (pauses.length >= 13) await new Promise(() => {});
+  }) as never);
+  const listener = { connected() {}, started() {}, died() {}, destroyed() {} };
+  const log = { ...silentLog, warning: (text: string) => lines.push(text) };
+  const watch = watchContainers([socket], listener, log);
+  try {
+    await promise;
+    expect(pauses.map(Math.round)).toEqual([
+      ...[1_000, 1_500, 2_250, 3_375, 5_063, 7_594, 11_391, 17_086],
+      ...[20_000, 20_000, 1_000, 1_500, 2_250],
+    ]);
+    expect(lines).toEqual(["cannot read container events: HTTP 500; trying again"]);
+  } finally {
+    watch.stop();
+    wait.mockRestore();
+    await server?.stop(true);
+  }
+});
+
+test("a watch that is stopped waits no longer, and nothing has failed", async () => {
+  const failed = spyOn(unexpected, "detached");
+  try {
+    watchContainers([join(folder, "none.sock")], {} as never, silentLog).stop();
+    expect(await Promise.all(failed.mock.calls.map(([, running]) => running))).toEqual([undefined]);
+  } finally {
+    failed.mockRestore();
   }
 });

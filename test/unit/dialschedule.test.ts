@@ -1,5 +1,5 @@
 // When an address is dialled, to the millisecond: back-off, its cap and its reset; and the maker that follows it.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, Slices } from "../../lib/clock/slices.ts";
@@ -381,6 +381,47 @@ describe("the maker", () => {
     subject.retry();
     clock.advance(600_000);
     expect(dialled()).toEqual([]);
+  });
+
+  test.each(["a check", "a retry"])("does nothing after its end, though %s was due", async (due) => {
+    const { subject, clock, dialled, fail } = maker();
+    let fired = 0;
+    const { after } = clock;
+    spyOn(clock, "after").mockImplementation((ms, fn) =>
+      after.call(clock, ms, () => {
+        fired++;
+        fn();
+      }),
+    );
+    await subject.connect(["10.0.0.1"], false);
+    if (due === "a retry") {
+      clock.advance(10);
+      fail("10.0.0.1:6783");
+      clock.advance(10);
+      expect(dialled()).toEqual(["10.0.0.1:6783"]);
+    }
+    subject.stop();
+    subject.refresh();
+    fired = 0;
+    clock.advance(3_600_000);
+    expect([dialled(), fired]).toEqual([[], 0]);
+  });
+
+  test("spares the address behind a connection that came and failed, unless several came from there", () => {
+    const { subject, connection } = maker();
+    const backOff = () => subject.limits().find(({ name }) => name === "dial-back-offs")?.value;
+    const [one, two] = [40_000, 40_001].map((port, i) => connection(peer(2 + i), `10.0.0.2:${port}`, false));
+    if (!one || !two) return expect.unreachable();
+    subject.ended(one, failure);
+    expect(backOff()).toBe(0);
+    subject.created(two);
+    expect(backOff()).toBe(1);
+    subject.created(connection(peer(4), "10.0.0.3:6783"));
+    expect(backOff()).toBe(1);
+    const { subject: other } = maker();
+    for (const each of [one, two]) (other.connections as Set<unknown>).add(each);
+    other.created(one);
+    expect(other.limits().find(({ name }) => name === "dial-back-offs")?.value).toBe(0);
   });
 
   test("counts connections that end, but for those to ourself", () => {

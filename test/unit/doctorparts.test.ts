@@ -351,6 +351,13 @@ describe("the cluster as text", () => {
       "paths: 2 of 2 carry frames without a problem; round trip 0.25 ms, MTU 1450",
     ],
     [
+      "each has other figures, in the order of numbers",
+      [10, 9, 100].map((median) =>
+        ping({ overlays: [way({ mtu: 10 * median, roundTripMs: { min: 1, median, max: 200 } })] }),
+      ),
+      "paths: 3 of 3 carry frames without a problem; round trip 9.00 to 100.00 ms, MTU 90 to 1000",
+    ],
+    [
       "none measured",
       [ping({ overlays: [way({ roundTripMs: null })] })],
       "paths: 1 of 1 carry frames without a problem",

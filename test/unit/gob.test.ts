@@ -158,25 +158,51 @@ describe("what a message may cost", () => {
 });
 
 describe("malformed input", () => {
-  /** A struct of one field, slices of slices that deep, of a type that is a slice of itself. */
-  function nested(depth: number): Uint8Array {
-    const [outer, inner] = [Uint8Array.of(0xff, 0x82), Uint8Array.of(0xff, 0x84)];
+  const INNER = [0xff, 0x84];
+  const STRING = 12;
+  /** Types that hold themselves: what describes them, one more level of a value, and what follows those in it. */
+  const RECURSIVE = {
+    slice: { described: [2, 1, 1, 1, 0x49, 0, 1, ...INNER, 0, 0], level: [1], rest: [] },
+    "map in its elements": {
+      described: [4, 1, 1, 1, 0x49, 0, 1, STRING, 1, ...INNER, 0, 0],
+      level: [1, 0],
+      rest: [],
+    },
+    "map in its keys": {
+      described: [4, 1, 1, 1, 0x49, 0, 1, ...INNER, 1, STRING, 0, 0],
+      level: [1],
+      rest: [0],
+    },
+    struct: {
+      described: [3, 1, 1, 1, 0x49, 0, 1, 1, 1, 1, 0x58, 1, ...INNER, 0, 0, 0],
+      level: [1],
+      rest: [0],
+    },
+  };
+
+  /** A struct of one field, of a type that holds itself, so many levels deep. */
+  function nested(kind: keyof typeof RECURSIVE, depth: number): Uint8Array {
+    const { described, level, rest } = RECURSIVE[kind];
+    const levels = (bytes: readonly number[]) => Uint8Array.from(Array(depth).fill(bytes).flat());
     return Buffer.concat([
-      message(Uint8Array.of(0xff, 0x83, 2, 1, 1, 1, 0x49, 0, 1), inner, Uint8Array.of(0, 0)),
-      message(Uint8Array.of(0xff, 0x81, 3, 1, 1, 1, 0x4f, 0, 1, 1, 1, 1, 0x58, 1), inner, new Uint8Array(3)),
-      message(outer, Uint8Array.of(1), new Uint8Array(depth).fill(1), Uint8Array.of(0, 0)),
+      message(Uint8Array.of(0xff, 0x83, ...described)),
+      message(Uint8Array.of(0xff, 0x81, 3, 1, 1, 1, 0x4f, 0, 1, 1, 1, 1, 0x58, 1, ...INNER, 0, 0, 0)),
+      message(Uint8Array.of(0xff, 0x82, 1), levels(level), Uint8Array.of(0), levels(rest), Uint8Array.of(0)),
     ]);
   }
 
-  test("a type that holds itself ends the stream, not the stack, where it is read and where it is skipped", () => {
-    const Known = struct("O", { X: slice(slice(string)) });
-    const Other = struct("O", { Y: bool });
-    expect(new GobReader(nested(20)).read(Other)).toEqual({ Y: false });
-    for (const depth of [40, 1_000]) {
-      expect(() => new GobReader(nested(depth)).read(Other)).toThrow("gob nested too deeply");
-      expect(() => new GobReader(nested(depth)).read(Known)).toThrow(GobError);
-    }
-  });
+  test.each(Object.keys(RECURSIVE) as (keyof typeof RECURSIVE)[])(
+    "a %s that holds itself ends the stream, not the stack, where it is read and where it is skipped",
+    (kind) => {
+      const Known = struct("O", { X: slice(slice(string)) });
+      const Other = struct("O", { Y: bool });
+      expect(new GobReader(nested(kind, 20)).read(Other)).toEqual({ Y: false });
+      for (const depth of [40, 1_000]) {
+        expect(() => new GobReader(nested(kind, depth)).read(Other)).toThrow("gob nested too deeply");
+        expect(() => new GobReader(nested(kind, depth)).read(Known)).toThrow(GobError);
+      }
+    },
+  );
 
   test("damaged bytes are decoded or refused with a GobError, nothing else", () => {
     fc.assert(

@@ -1,5 +1,7 @@
 // One tree out of what a function returns for every combination of settings: read back for each, it is what was returned.
 import { describe, expect, test } from "bun:test";
+import { OFF, ON, SWITCHES } from "../../lib/deploy/helm/probe.ts";
+import { templateText } from "../../lib/deploy/helm/template.ts";
 import { type Choice, type Json, mergeSamples, type Node, type Tree } from "../../lib/deploy/helm/tree.ts";
 import { fc } from "../support/fastcheck.ts";
 
@@ -134,5 +136,42 @@ describe("a tree", () => {
         { at: ["a"], value: 2 },
       ]),
     ).toThrow("results differ without a setting that differs");
+  });
+});
+
+describe("a template", () => {
+  const leaf = <T>(value: T) => ({ leaf: value });
+  const scalar = (value: string | number) => leaf<Node>({ kind: "scalar", value });
+  const map = (entries: Record<string, Tree>) =>
+    leaf<Node>({ kind: "map", entries: Object.entries(entries).map(([key, value]) => ({ key, value })) });
+  const list = (...items: Tree[]) => leaf<Node>({ kind: "list", items });
+  const by = SWITCHES.findIndex(({ values }) => values.includes(ON));
+  const { name } = SWITCHES[by] ?? expect.unreachable();
+  const when = (on: Tree, off: Tree): Tree => ({
+    by,
+    branches: [
+      { values: [OFF], result: off },
+      { values: [ON], result: on },
+    ],
+  });
+  const nothing: Tree = leaf(undefined);
+
+  test("has an item whose first entry depends on a value on lines of its own", () => {
+    const items = list(
+      map({ a: when(scalar(1), nothing), b: scalar("x") }),
+      map({ c: scalar(2), d: when(scalar(3), scalar(4)), e: list(scalar(5), list(scalar(6))) }),
+      when(nothing, scalar(7)),
+      scalar(8),
+    );
+    expect(templateText(list(map({ items }))).split("\n")).toEqual([
+      "---",
+      "items:",
+      ...["-", `{{- if .Values.${name} }}`, "  a: 1", "{{- end }}", '  b: "x"'],
+      ...["- c: 2", `{{- if .Values.${name} }}`, "  d: 3", "{{- else }}", "  d: 4", "{{- end }}"],
+      ...["  e:", "  - 5", "  - - 6"],
+      ...[`{{- if not (.Values.${name}) }}`, "- 7", "{{- end }}"],
+      "- 8",
+      "",
+    ]);
   });
 });

@@ -1,5 +1,5 @@
 // The nameserver as a participant of gossip: what it tells, believes, keeps and forgets.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
 import { type Entry, MAX_ENTRIES_PER_PEER } from "../../lib/dns/entry.ts";
@@ -246,6 +246,30 @@ describe("a nameserver", () => {
     ]);
     expect(a.server.add("mine.weave.local", "c1", 7)).toBe(true);
     expect(a.server.lookup("mine.weave.local.")).toEqual([7]);
+  });
+
+  test("takes no more names of anybody once there is no room, and says so in place of each peer's limit", () => {
+    const { server } = nameserver(1, clock);
+    const most = 16 * MAX_ENTRIES_PER_PEER;
+    server.entries.set({ ...sample("a.weave.local."), origin: peer(2) });
+    let room = most - 1;
+    Object.defineProperty(server.entries, "room", { get: () => room });
+    spyOn(server.entries, "countOf").mockImplementation(() => MAX_ENTRIES_PER_PEER - 1);
+    expect(server.notes()).toEqual([]);
+    spyOn(server.entries, "countOf").mockImplementation(() => MAX_ENTRIES_PER_PEER);
+    expect(server.notes()).toEqual([
+      `DNS: ${peer(2)} has ${MAX_ENTRIES_PER_PEER} names; further names are ignored`,
+    ]);
+    for (room of [most, most + 1])
+      expect(server.notes()).toEqual([`DNS: there are ${most} names; further names are ignored`]);
+    spyOn(server.entries, "countOf").mockImplementation(() => 0);
+    const timestamp = Math.floor(clock.wall() / 1000);
+    const entries = [{ ...sample("b.weave.local."), origin: peer(3) }];
+    atOnce(server.onGossip(encodeNames({ timestamp, entries }), peer(3)));
+    expect([server.lookup("b.weave.local."), server.limits()[0]]).toEqual([
+      [],
+      { name: "names", value: most + 1, max: most, refused: 1 },
+    ]);
   });
 
   test("tells of many names in many messages", () => {

@@ -91,6 +91,7 @@ describe("rates", () => {
       },
       Containers: [
         { ContainerID: "c1", Interface: "eth0", Port: "veth1", Mac: "m", Addresses: ["10.32.0.1/12"] },
+        { ContainerID: "c2-of-23-characters-all", Interface: "eth0", Port: "veth2", Mac: "n", Addresses: [] },
       ],
       DNS: {
         Entries: [
@@ -143,5 +144,13 @@ describe("rates", () => {
     expect([containers["veth1"]?.["names"], resting]).toEqual([["web.weave.local.", "db.weave.local."], 4]);
     expect(containers["veth1"]).toMatchObject({ name: "web", dropped: 5, sentBytes: 5 });
     expect(containers["veth1"]).not.toHaveProperty("problem");
+  });
+
+  test("are 0 for a container whose traffic is not known, which has its id, cut, for a name", () => {
+    expect(watched().look().containers["veth2"]).toEqual({
+      ...{ name: "c2-of-23-cha", id: "c2-of-23-characters-all", interface: "eth0", port: "veth2", mac: "n" },
+      ...{ addresses: [], names: [], receivedBytesPerS: 0, sentBytesPerS: 0 },
+      ...{ receivedBytes: 0, sentBytes: 0, dropped: 0 },
+    });
   });
 });

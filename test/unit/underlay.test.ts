@@ -47,8 +47,9 @@ function simulated() {
   let listener: UnderlayListener | undefined;
   const kernel: UnderlayKernel = {
     addresses: () => world.addresses,
-    path: (remote) => {
+    path: (remote, local) => {
       lookedUp.push(remote);
+      from.push(local);
       return { link: world.links.get(remote), gateway: undefined };
     },
     boottime: () => clock.now() + world.asleepMs,
@@ -59,10 +60,11 @@ function simulated() {
     },
   };
   const connections = world.addresses.map((localIp) => ({ localIp, remoteIp: localIp.replace(/1$/, "2") }));
-  const lookedUp: string[] = [];
+  const [lookedUp, from]: [string[], (string | undefined)[]] = [[], []];
+  const targets = new Map<string, { state: string }>();
   const told: (string | undefined)[][] = [];
   const mesh = {
-    maker: { connections, targets: new Map() },
+    maker: { connections, targets },
     underlayChanged: (...reasons: ((connection: LocalConnection) => string | undefined)[]) =>
       told.push(
         connections.map((each) => reasons.map((why) => why(each as LocalConnection)).find((why) => why)),
@@ -77,7 +79,7 @@ function simulated() {
     clock.advance(5_000);
     return told.splice(0);
   };
-  return { world, underlay, hear, clock, moved, connections, lookedUp };
+  return { world, underlay, hear, clock, moved, connections, lookedUp, from, targets };
 }
 
 const CHANGED = "the path to the peer has changed";
@@ -173,6 +175,34 @@ test("a connection that is new is not doubted for what else changes, but is once
   world.links.set("10.0.0.4", 2);
   if (back) connections.push(back);
   expect(hear((kernel) => kernel.changed())).toEqual([]);
+});
+
+test("paths are looked up for connections over IPv4 from addresses that are here, and for 64 targets without one", () => {
+  const { world, hear, connections, lookedUp, from, targets, moved } = simulated();
+  hear(() => {});
+  connections.push(
+    { localIp: "10.0.0.1", remoteIp: "fd00::2" },
+    { localIp: "10.9.0.1", remoteIp: "10.9.0.2" },
+  );
+  targets.set("10.2.0.1:6783", { state: "connected" });
+  targets.set("[fd00::3]:6783", { state: "waiting" });
+  targets.set("10.2.0.2:6783", { state: "attempting" });
+  for (let i = 0; i < 100; i++) targets.set(`10.3.0.${i}:7000`, { state: "waiting" });
+  lookedUp.splice(0);
+  from.splice(0);
+  hear((kernel) => kernel.changed());
+  expect(lookedUp).toEqual([
+    ...["10.0.0.2", "10.1.0.2", "10.2.0.2"],
+    ...Array.from({ length: 62 }, (_, i) => `10.3.0.${i}`),
+  ]);
+  expect(from).toEqual(["10.0.0.1", "10.1.0.1", ...Array(63).fill(undefined)]);
+  expect(moved).toEqual([]);
+  // Targets that could not be reached are worth another attempt.
+  world.links.set("10.2.0.2", 2);
+  expect(hear((kernel) => kernel.changed())).toEqual([
+    [undefined, undefined, undefined, "this host has no address 10.9.0.1 any more"],
+  ]);
+  expect(moved.length).toBe(1);
 });
 
 test("time that this router did not live through makes all connections doubtful, once", () => {

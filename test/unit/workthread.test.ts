@@ -191,3 +191,21 @@ describe("the work thread", () => {
     expect(of.notes()).toEqual([]);
   });
 });
+
+describe("the program of the work thread", () => {
+  test("answers removals, more than it does together, each by its own: gone, perhaps not, or why not", async () => {
+    const of = new WorkThread();
+    threads.push(of);
+    const link = (netns: string, alias?: string) => ({ netns, ifName: "eth0", alias }) as never;
+    const nowhere = Array.from({ length: 20 }, (_, i) => of.detach(link(join(folder, `${i}`), `weave:${i}`)));
+    const [unnamed, none] = [
+      of.detach(link(join(folder, "x"))),
+      failure(of.detach(link(join(folder, "program.ts", "x"), "weave:x"))),
+    ];
+    const inspected = of.inspectPorts([] as never);
+    expect(await Promise.all([...nowhere, unnamed])).toEqual([...Array(20).fill(true), false]);
+    expect((await none).message).toContain(folder);
+    expect(await inspected).toEqual(new Map());
+    expect(of.limits()[0]?.value).toBe(0);
+  });
+});
