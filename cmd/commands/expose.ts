@@ -6,7 +6,7 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { progressClient } from "../waiting.ts";
-import { acquire, answerAddresses, lookup, release, splitAddresses } from "./addresses.ts";
+import { acquire, answerAddresses, GIVEN_BACK, lookup, release, splitAddresses } from "./addresses.ts";
 import { addName, FQDN, ipsOf, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
@@ -85,7 +85,7 @@ export const hide: Command = {
     { command: "weave hide 10.32.0.99/12", does: "Take this one off" },
   ],
   positionals: "[ADDRESS…]",
-  details: [EXPOSE_ADDRESSES],
+  details: [GIVEN_BACK],
   options: JSON_OPTION,
   async run(args) {
     const { positionals } = args;
