@@ -15,6 +15,7 @@ import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { warn } from "../output/output.ts";
+import { HOOKS_INSTALLED, hooksFolder, NETAVARK_DIR, netavarkFolder, podmanSteps } from "../podmanfolders.ts";
 import { SERVICE_FILES, stepsToRemove } from "../service.ts";
 import { confirmed, takeSteps } from "../steps.ts";
 import { withProgress } from "../waiting.ts";
@@ -30,7 +31,7 @@ export const reset: Command = {
   group: "Life cycle",
   description: "Leave the network and remove everything from this host",
   details: [
-    "Lists what it will remove, and asks. Then hands the addresses of this host to another peer, and removes nothing unless that peer acknowledges; after that, what launch, setup and attach have made: links, packet filter rules, state, the service, the CNI plugin and its configuration. Files that others have changed are kept.",
+    "Lists what it will remove, and asks. Then hands the addresses of this host to another peer, and removes nothing unless that peer acknowledges; after that, what launch, setup and attach have made: links, packet filter rules, state, the service, the CNI plugin and its configuration, podman's hook and netavark's plugin. Files that others have changed are kept.",
     "Without a terminal it removes nothing unless --yes or --force is given.",
   ],
   options: {
@@ -43,6 +44,8 @@ export const reset: Command = {
     "dry-run": { type: "boolean", default: false, description: "Only list what would be removed" },
     ...JSON_OPTION,
     ...CNI_FOLDERS,
+    ...HOOKS_INSTALLED,
+    ...NETAVARK_DIR,
     ...SERVICE_FILES,
   },
   examples: [
@@ -105,7 +108,10 @@ function routerSteps(pid: number, args: Arguments): Step[] {
 
 function ofRuntimes(options: Arguments["options"]): Step[] {
   const { bin, conf } = cniFolders(options);
-  return cniSteps({ binDir: bin, confDir: conf, executable: executable("weave-net") });
+  return [
+    ...cniSteps({ binDir: bin, confDir: conf, executable: executable("weave-net") }),
+    ...podmanSteps(hooksFolder(options), netavarkFolder(options)),
+  ];
 }
 
 const Handed = v.object({ heir: v.nullable(v.object({ name: v.string(), nickname: v.string() })) });

@@ -1,11 +1,10 @@
 // weave setup: the CNI plugin and its configuration, what of the kernel the network needs, and the service of systemd.
-import { basename } from "node:path";
 import { Steps } from "../../lib/api/shapes.ts";
-import { hookSteps, installHook, installNetavark, netavarkSteps } from "../../lib/deploy/podman.ts";
+import { installHook, installNetavark } from "../../lib/deploy/podman.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { executable } from "../../lib/sys/executable.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { type Command, UsageError } from "../arguments.ts";
 import {
   CNI_FOLDERS,
   CNI_VERSION,
@@ -17,24 +16,17 @@ import {
 } from "../cnifolders.ts";
 import { requireRoot } from "../main.ts";
 import { warn } from "../output/output.ts";
+import {
+  HOOKS_TO_INSTALL,
+  hooksFolder,
+  NETAVARK_DIR,
+  netavarkFolder,
+  podmanSteps,
+} from "../podmanfolders.ts";
 import { install, SERVICE_FILES, stepsToRemove } from "../service.ts";
 import { takeSteps } from "../steps.ts";
 
 const NOT_INSTALLED = "nothing of that is installed";
-
-/** Return the folder that an option names; undefined where it is not given. */
-function folderOf(options: Arguments["options"], option: string): string | undefined {
-  const folder = options[option];
-  if (folder === "") throw new UsageError(`--${option} is empty; name a folder`);
-  return typeof folder === "string" ? folder : undefined;
-}
-
-function netavarkFolder(options: Arguments["options"]): string | undefined {
-  const folder = folderOf(options, "netavark-dir");
-  if (folder !== undefined && basename(folder) !== "netavark")
-    throw new UsageError(`--netavark-dir ${folder}: the last part of its path has to be netavark`);
-  return folder;
-}
 
 export const setup: Command = {
   name: "setup",
@@ -61,24 +53,13 @@ export const setup: Command = {
       default: false,
       description: "Install weave.service, which starts the router at boot",
     },
-    "oci-hooks": {
-      type: "string",
-      description: "Install a hook into this folder: podman's is /usr/share/containers/oci/hooks.d",
-      valueHint: "DIR",
-      completes: "folders",
-    },
+    ...HOOKS_TO_INSTALL,
     netavark: {
       type: "boolean",
       default: false,
       description: "Link the plugin for podman 5 and its netavark into --netavark-dir",
     },
-    "netavark-dir": {
-      type: "string",
-      default: "/usr/local/lib/netavark",
-      description: "Folder of netavark's plugins; its last part is netavark",
-      valueHint: "DIR",
-      completes: "folders",
-    },
+    ...NETAVARK_DIR,
     remove: {
       type: "boolean",
       default: false,
@@ -90,17 +71,13 @@ export const setup: Command = {
   environment: { HAIRPIN_MODE: "false: pods do not reach themselves by a service's address (default: true)" },
   async run(args) {
     const { options } = args;
-    const hooks = folderOf(options, "oci-hooks");
+    const hooks = hooksFolder(options);
     const netavark = options["netavark"] ? netavarkFolder(options) : undefined;
     if (options["remove"] && !options["systemd"] && hooks === undefined && netavark === undefined)
       throw new UsageError("--remove goes with --systemd, --oci-hooks or --netavark");
     requireRoot();
     if (options["remove"]) {
-      const steps = [
-        ...(options["systemd"] ? stepsToRemove(options) : []),
-        ...(hooks === undefined ? [] : hookSteps(hooks)),
-        ...(netavark === undefined ? [] : netavarkSteps(netavark, executable("weave"))),
-      ];
+      const steps = [...(options["systemd"] ? stepsToRemove(options) : []), ...podmanSteps(hooks, netavark)];
       const { did, failed } = await takeSteps(steps);
       answer(args, Steps, { done: true, steps: did }, did.join("\n") || NOT_INSTALLED);
       if (failed.length > 0) throw new Error(failed.join("; "));

@@ -111,7 +111,20 @@ export class Host {
   /** Where setup installs on this host; by default, reset would look in the folders of the machine. */
   get #installed(): string[] {
     const cni = ["--cni-bin-dir", this.binDir, "--cni-conf-dir", this.confDir];
-    return [...cni, "--systemd-dir", join(this.folder, "units"), "--systemd-env", join(this.folder, "env")];
+    const podman = [
+      "--oci-hooks",
+      join(this.folder, "hooks.d"),
+      "--netavark-dir",
+      join(this.folder, "netavark"),
+    ];
+    return [
+      ...cni,
+      ...podman,
+      "--systemd-dir",
+      join(this.folder, "units"),
+      "--systemd-env",
+      join(this.folder, "env"),
+    ];
   }
 
   /** What `weave status [PART]` shows, asked of the router itself: a probe that is repeated starts no program. */

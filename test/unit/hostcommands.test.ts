@@ -21,6 +21,7 @@ import * as confirming from "../../cmd/steps.ts";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import * as removing from "../../lib/cni/remove.ts";
 import * as hosts from "../../lib/container/hosts.ts";
+import { installHook, installNetavark } from "../../lib/deploy/podman.ts";
 import * as attaching from "../../lib/host/attach.ts";
 import * as bridges from "../../lib/host/bridge.ts";
 import * as netfilter from "../../lib/host/bridgenetfilter.ts";
@@ -104,6 +105,18 @@ describe("reset", () => {
       "handed the addresses of this host to 02:00:00:00:00:02(two), and stopped the router (pid 77)\n" +
         "removed links\nremoved the packet filter\nremoved state\n",
     );
+  });
+
+  test("removes podman's hook and netavark's plugin: a hook without its executable lets no container start", async () => {
+    const [weave, hooks, plugins] = ["weave", "hooks.d", "netavark"].map((name) => join(folder, name));
+    spies.push(spyOn(executables, "executable").mockImplementation(() => String(weave)));
+    installHook(String(hooks), String(weave));
+    installNetavark(String(plugins), String(weave));
+    const where = ["--oci-hooks", String(hooks), "--netavark-dir", String(plugins)];
+    const { out, error } = await run(["--yes", ...where], { kernel: [] });
+    expect([out, error]).toEqual([`removed ${hooks}/weave.json\nremoved ${plugins}/weave\n`, undefined]);
+    expect([readdirSync(String(hooks)), readdirSync(String(plugins))]).toEqual([[], []]);
+    expect((await run(["--yes", "--netavark-dir", "/a"])).error).toContain("has to be netavark");
   });
 
   test("without a router hands nothing over", async () => {
