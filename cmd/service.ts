@@ -1,6 +1,7 @@
 // Options for the paths of the systemd service and its settings.
 import { installService, serviceSteps } from "../lib/deploy/service.ts";
 import type { OptionTable } from "../lib/help/spec.ts";
+import { runningPid } from "../lib/router/instance.ts";
 import { executable } from "../lib/sys/executable.ts";
 import type { Arguments } from "./arguments.ts";
 import { ROUTER_OPTIONS } from "./routeroptions.ts";
@@ -34,6 +35,6 @@ const files = (options: Arguments["options"]) => ({
 });
 
 export const install = (options: Arguments["options"]) =>
-  installService(files(options), executable("weave-router"), SETTINGS);
+  installService(files(options), executable("weave-router"), SETTINGS, runningPid() !== undefined);
 
 export const stepsToRemove = (options: Arguments["options"]) => serviceSteps(files(options), SETTINGS);

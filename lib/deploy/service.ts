@@ -27,11 +27,15 @@ const linkPath = ({ units }: ServiceFiles) => join(units, "multi-user.target.wan
 
 const textOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
 
-/** Install the unit and enable it; a file of settings that exists is kept. Returns what was done, a line each. */
+/**
+ * Install the unit and enable it; a file of settings that exists is kept. A router that `isRunning` by other means is in the
+ * way of the service's. Returns what was done, a line each.
+ */
 export function installService(
   files: ServiceFiles,
   executable: string,
   settings: readonly Setting[],
+  isRunning: boolean,
 ): string[] {
   const unit = unitPath(files);
   const before = textOf(unit);
@@ -44,8 +48,9 @@ export function installService(
   // It may hold the password.
   if (!kept) write(files.environment, environmentFile(settings), 0o600);
   enable(files);
+  const start = `${isRunning ? "weave stop && " : ""}systemctl start weave`;
   return [
-    `installed ${unit}; it starts at boot, and now with 'systemctl start weave'`,
+    `installed ${unit}; it starts at boot, and now with '${start}'`,
     `${kept ? "kept" : "installed"} ${files.environment}, its settings`,
     ...reload(),
   ];

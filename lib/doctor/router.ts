@@ -152,7 +152,7 @@ export function reportFindings(report: RouterSeen, obstacle?: Trouble): Finding[
   const notReady = problem("router", "not ready for containers yet", "see 'weave logs'");
   return [
     report.Ready
-      ? ok("router", `ready, with ${established} connections`)
+      ? ok("router", `ready, with ${established} connection${established === 1 ? "" : "s"}`)
       : addresses.some(({ level }) => level === "problem")
         ? warning("router", "not ready for containers yet", "see 'addresses'")
         : notReady,

@@ -134,6 +134,7 @@ describe("a report", () => {
   test("counts connections that are established", () => {
     const Connections = [connection("established"), connection("pending"), connection("established")];
     expect(about({}, { Connections })).toEqual(["ok router: ready, with 2 connections"]);
+    expect(about({}, { Connections: Connections.slice(1) })).toEqual(["ok router: ready, with 1 connection"]);
   });
 
   test("that is not ready says why where that is known", () => {

@@ -16,6 +16,7 @@ import { ApiError, RouterDownError } from "../../lib/api/client.ts";
 import * as services from "../../lib/deploy/service.ts";
 import { PLAIN } from "../../lib/help/layout.ts";
 import * as overlap from "../../lib/host/overlap.ts";
+import * as instance from "../../lib/router/instance.ts";
 import * as executables from "../../lib/sys/executable.ts";
 
 let spies: { mockRestore(): void }[];
@@ -119,10 +120,15 @@ test("the service has the files that are named, the router's executable, and all
       return [];
     }),
   );
+  const pid = spyOn(instance, "runningPid").mockReturnValue(undefined);
+  spies.push(pid);
+  install(options as never);
+  pid.mockReturnValue(77);
   install(options as never);
   stepsToRemove(options as never);
   expect(told).toEqual([
-    ["install", { units: "/a", environment: "/b" }, "/opt/weave-router", SETTINGS],
+    ["install", { units: "/a", environment: "/b" }, "/opt/weave-router", SETTINGS, false],
+    ["install", { units: "/a", environment: "/b" }, "/opt/weave-router", SETTINGS, true],
     ["remove", { units: "/a", environment: "/b" }, SETTINGS],
   ]);
   const of = (variable: string) => SETTINGS.find((each) => each.variable === variable)?.description;

@@ -129,7 +129,7 @@ describe("the unit", () => {
   });
 
   test("is installed, enabled, and installed again with a new path; settings stay as people left them", async () => {
-    installService(files(), "/usr/local/bin/weave", settings);
+    installService(files(), "/usr/local/bin/weave", settings, false);
     expect(readFileSync(unit(), "utf8")).toContain(
       "ExecStart=@/usr/local/bin/weave weave-router $EXTRA_ARGS $PEERS\n",
     );
@@ -139,7 +139,10 @@ describe("the unit", () => {
     expect(statSync(files().environment).mode & 0o777).toBe(0o600);
     expect(readFileSync(files().environment, "utf8")).toBe(environmentFile(settings));
     writeFileSync(files().environment, "PEERS=host2\n");
-    installService(files(), "/opt/weave", settings);
+    // A router that was launched by hand has the ports.
+    expect(installService(files(), "/opt/weave", settings, true)[0]).toEndWith(
+      "it starts at boot, and now with 'weave stop && systemctl start weave'",
+    );
     expect(readFileSync(unit(), "utf8")).toContain("ExecStart=@/opt/weave weave-router");
     expect(readFileSync(files().environment, "utf8")).toBe("PEERS=host2\n");
     expect(await removed()).toContain(`kept ${files().environment}, which was changed`);
@@ -148,7 +151,7 @@ describe("the unit", () => {
   });
 
   test("leaves nothing behind when it is removed", async () => {
-    installService(files(), "/usr/local/bin/weave", settings);
+    installService(files(), "/usr/local/bin/weave", settings, false);
     await removed();
     for (const path of ["weave.service", "multi-user.target.wants/weave.service"])
       expect(existsSync(join(files().units, path))).toBe(false);
@@ -156,9 +159,9 @@ describe("the unit", () => {
   });
 
   test("of somebody else is neither replaced nor removed", async () => {
-    installService(files(), "/usr/local/bin/weave", settings);
+    installService(files(), "/usr/local/bin/weave", settings, false);
     writeFileSync(unit(), "[Service]\nExecStart=/usr/local/bin/weave launch\n");
-    expect(() => installService(files(), "/usr/local/bin/weave", settings)).toThrow(ForeignUnitError);
+    expect(() => installService(files(), "/usr/local/bin/weave", settings, false)).toThrow(ForeignUnitError);
     expect(await removed()).toEqual([]);
     expect(readFileSync(unit(), "utf8")).toContain("launch");
   });
