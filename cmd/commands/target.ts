@@ -49,6 +49,10 @@ export async function target({ options, positionals }: Arguments, mayBeStopped =
   }
   if (netns === "") throw new UsageError("--netns is empty");
   if (typeof netns === "string") {
+    if (!netns.includes("/"))
+      throw new UsageError(
+        `--netns "${netns}" is not a path; 'ip netns add ${netns}' makes /run/netns/${netns}`,
+      );
     return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }
   if (id === undefined) throw new UsageError("name a container, or use --netns PATH or --pid PID");

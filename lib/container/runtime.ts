@@ -70,22 +70,44 @@ export function socketsOf(endpoint: string | undefined): string[] {
   return [endpoint.slice("unix://".length)];
 }
 
-/** Send a GET to a runtime; undefined for 404. Rejects with ContainerError. */
+/** The body of an error; podman names the cause, too. */
+const Failure = v.object({ message: v.string(), cause: v.optional(v.string(), "") });
+/** define.ErrNoSuchCtr of podman: the status is 500 where the container is removed while podman looks. */
+const NO_SUCH_CONTAINER = "no such container";
+
+/** Send a GET to a runtime; undefined for what it does not know. Rejects with ContainerError. */
 export async function get(socket: string, path: string): Promise<unknown> {
+  const response = await answerOf(socket, path);
+  if (response.ok) return response.body;
+  const { message, cause } = response.body;
+  if (response.status === 404 || cause === NO_SUCH_CONTAINER) return undefined;
+  throw new ContainerError(
+    `the container runtime at ${socket} fails: ${message || `HTTP ${response.status}`}; see its log`,
+  );
+}
+
+async function answerOf(
+  socket: string,
+  path: string,
+): Promise<{ ok: true; body: unknown } | { ok: false; status: number; body: v.InferOutput<typeof Failure> }> {
   try {
     const response = await fetch(`http://localhost${path}`, {
       unix: socket,
       signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
     });
-    if (response.status === 404) return undefined;
-    if (!response.ok) throw new Error((await response.text()).trim() || `HTTP ${response.status}`);
-    return await response.json();
+    if (response.ok) return { ok: true, body: await response.json() };
+    return { ok: false, status: response.status, body: failureIn((await response.text()).trim()) };
   } catch (error) {
     throw new ContainerError(
       `the container runtime at ${socket} does not answer: ${reasonOf(error)}; ${remedyFor(error)}`,
       { cause: error },
     );
   }
+}
+
+function failureIn(text: string): v.InferOutput<typeof Failure> {
+  const read = v.safeParse(v.pipe(v.string(), v.parseJson(), Failure), text);
+  return read.success ? read.output : { message: text, cause: "" };
 }
 
 function remedyFor(error: unknown): string {
@@ -160,10 +182,10 @@ export async function runningContainer(sockets: readonly string[], idOrName: str
   const container = await findContainer(sockets, idOrName);
   if (!container) {
     const asked = sockets.filter((path) => existsSync(path));
-    const where =
-      asked.length > 0 ? `asked at ${asked.join(", ")}` : `found neither ${sockets.join(" nor ")}`;
     throw new ContainerError(
-      `no container "${idOrName}" (${where}); use --pid or --netns for other runtimes`,
+      asked.length > 0
+        ? `no container "${idOrName}" (asked at ${asked.join(", ")}); use --pid or --netns for other runtimes`
+        : `cannot find container "${idOrName}": there is no ${sockets.join(" and no ")}; start Docker or podman.socket, or use --pid or --netns`,
     );
   }
   if (container.pid === 0) throw new ContainerError(`container "${idOrName}" is not running`);

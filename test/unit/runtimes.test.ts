@@ -117,14 +117,24 @@ describe("a container", () => {
     await expect(runningContainer([socket], "y")).rejects.toThrow(
       `no container "y" (asked at ${socket}); use --pid or --netns for other runtimes`,
     );
-    await expect(runningContainer(["/no/a", "/no/b"], "y")).rejects.toThrow("found neither /no/a nor /no/b");
+    await expect(runningContainer(["/no/a", "/no/b"], "y")).rejects.toThrow(
+      'cannot find container "y": there is no /no/a and no /no/b; start Docker or podman.socket, or use --pid or --netns',
+    );
   });
 
   test("of a runtime that fails is an error that names it; so is an answer that is none", async () => {
     const failing = runtime("a", { "/containers/x/json": new Refused("broken\n") });
     await expect(findContainer([failing], "x")).rejects.toThrow(
-      `the container runtime at ${failing} does not answer: broken; start it, or name its socket`,
+      `the container runtime at ${failing} fails: broken; see its log`,
     );
+    // podman, for a container that is removed meanwhile.
+    const gone = { cause: "no such container", message: "no container x in database", response: 500 };
+    const racing = runtime("e", { "/containers/x/json": new Refused(JSON.stringify(gone)) });
+    expect(await findContainer([racing], "x")).toBeUndefined();
+    const full = runtime("f", {
+      "/containers/x/json": new Refused(JSON.stringify({ message: "disk full" })),
+    });
+    await expect(findContainer([full], "x")).rejects.toThrow(`${full} fails: disk full; see its log`);
     const bare = runtime("c", { "/containers/x/json": new Refused("") });
     await expect(findContainer([bare], "x")).rejects.toThrow("HTTP 500");
     const strange = runtime("b", { "/containers/x/json": container({ Id: "../x" }) });
