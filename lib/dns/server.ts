@@ -12,6 +12,7 @@ import type { Handler, Listener } from "./listener.ts";
 import { errorReply, type Query, RCODE, type Rcode, readQuery, writeReply } from "./message.ts";
 import { type Names, type ResolveConfig, resolve } from "./resolve.ts";
 import { listenTcp, type TcpListener } from "./tcp.ts";
+import { QueryTurns } from "./turns.ts";
 import { type LocalAddresses, listenUdp } from "./udp.ts";
 
 export interface DnsServerDependencies {
@@ -29,6 +30,7 @@ export class DnsServer {
   readonly #closing = new Map<string, Promise<void>>();
 
   readonly #tcp = new Set<TcpListener>();
+  readonly #turns = new QueryTurns();
   readonly #known = new KnownReplies(() => this.dependencies.names.version);
 
   constructor(
@@ -78,7 +80,7 @@ export class DnsServer {
   limits(): Limit[] {
     const all = [...this.#tcp].map((listener) => listener.limits());
     const busiest = all.sort(([a], [b]) => (b?.value ?? 0) - (a?.value ?? 0));
-    return [...this.dependencies.forwarder.limits(), ...(busiest[0] ?? [])];
+    return [...this.dependencies.forwarder.limits(), ...this.#turns.limits(), ...(busiest[0] ?? [])];
   }
 
   stop(): void {
@@ -89,10 +91,10 @@ export class DnsServer {
     await this.#closing.get(address);
     const at = address.lastIndexOf(":");
     const [hostname, port] = [address.slice(0, at), Number(address.slice(at + 1))];
-    const { local, log } = this.dependencies;
+    const { log } = this.dependencies;
     const handle: Handler = (bytes, transport, from, answer) => this.#handle(bytes, transport, from, answer);
     const place = { hostname, port, option: "--dns-listen-address" };
-    const udp = await listenUdp(hostname, port, handle, local, log).catch((error) => {
+    const udp = await listenUdp(hostname, port, handle, this.#turns, this.dependencies).catch((error) => {
       throw new Error(troubleText(listenTrouble(error, { ...place, protocol: "udp" })), { cause: error });
     });
     try {

@@ -4,7 +4,9 @@ import type { Log } from "../log/log.ts";
 import { detached } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { setReceiveBuffer } from "../sys/socket.ts";
+import { dropAll } from "../sys/socketfilter.ts";
 import type { Handler, Listener } from "./listener.ts";
+import type { QueryTurns, Valve, Waiting } from "./turns.ts";
 
 const ANY = "0.0.0.0";
 /**
@@ -27,10 +29,10 @@ export async function listenUdp(
   hostname: string,
   port: number,
   handle: Handler,
-  local: LocalAddresses,
-  log: Log,
+  turns: QueryTurns,
+  { local, log }: { readonly local: LocalAddresses; readonly log: Log },
 ): Promise<Listener> {
-  if (hostname !== ANY) return listenOn(hostname, port, handle, log);
+  if (hostname !== ANY) return listenOn(hostname, port, handle, turns, log);
   const open = new Map<string, Listener>();
   let closed = false;
   let following = false;
@@ -46,7 +48,7 @@ export async function listenUdp(
     for (const address of wanted) {
       if (closed || open.has(address)) continue;
       // One that somebody else answers at must not keep us from the others.
-      await listenOn(address, port, handle, log).then(
+      await listenOn(address, port, handle, turns, log).then(
         (listener) => open.set(address, listener),
         (error) => {
           failure ??= error;
@@ -86,24 +88,54 @@ export async function listenUdp(
   };
 }
 
-async function listenOn(hostname: string, port: number, handle: Handler, log: Log): Promise<Listener> {
+async function listenOn(
+  hostname: string,
+  port: number,
+  handle: Handler,
+  turns: QueryTurns,
+  log: Log,
+): Promise<Listener> {
+  let fd: unknown;
+  const valve: Valve = {
+    shut(isShut) {
+      if (typeof fd !== "number") return;
+      try {
+        dropAll("DNS: filter of a flood", fd, isShut);
+      } catch (error) {
+        log.debug(reasonOf(error));
+      }
+    },
+  };
   const opened = await Bun.udpSocket({
     hostname,
     port,
     socket: {
       data(socket, bytes, fromPort, from) {
-        handle(bytes, "udp", from, (reply) => {
-          if (reply) send(() => socket.send(reply, fromPort, from), log);
+        const waiting = (query: Uint8Array): Waiting => ({
+          from,
+          answer: () =>
+            handle(query, "udp", from, (reply) => {
+              if (reply) send(() => socket.send(reply, fromPort, from), log);
+            }),
         });
+        const keep = () => waiting(new Uint8Array(bytes));
+        turns.take({ ...waiting(bytes), size: bytes.length, valve, keep });
       },
       // Bun hands over the error alone.
       error: (...args: unknown[]) => log.debug(reasonOf(args.at(-1))),
     },
   });
   // Bun's types do not mention it.
-  const fd: unknown = Reflect.get(opened, "fd");
+  fd = Reflect.get(opened, "fd");
   if (typeof fd === "number") setReceiveBuffer("DNS: size of the receive buffer", fd, RECEIVE_BUFFER);
-  return opened;
+  return {
+    close() {
+      // Its number may soon be that of another file.
+      fd = undefined;
+      turns.forget(valve);
+      opened.close();
+    },
+  };
 }
 
 /** Sends a reply, or drops it, as UDP does; never throws. */

@@ -1,5 +1,4 @@
 // Where a probe is seen: one packet socket for all links of a network namespace (packet(7)), with a filter for the probe.
-import { ptr } from "bun:ffi";
 import { close } from "node:fs";
 import { EAGAIN, EINTR, ENETDOWN, ENOBUFS } from "../sys/errno.ts";
 import {
@@ -10,14 +9,13 @@ import {
   SOCK_RAW,
   sockaddrLinkLayer,
 } from "../sys/socket.ts";
-import { SysError, syscall, trySyscall } from "../sys/syscall.ts";
+import { attachFilter } from "../sys/socketfilter.ts";
+import { SysError, trySyscall } from "../sys/syscall.ts";
 import { probeFilter } from "./filter.ts";
 import { type Probe, type Sign, signOf } from "./probe.ts";
 
 const ALL_LINKS = 0;
 const ETH_P_ALL = 3;
-const SOL_SOCKET = 1;
-const SO_ATTACH_FILTER = 26;
 const PACKET_OUTGOING = 4;
 /** struct sockaddr_ll: the link's index and which way the frame went. */
 const SOCKADDR = { index: 4, type: 10, size: 20 } as const;
@@ -46,7 +44,7 @@ export interface Capture {
 export function capture(probe: Probe): Capture {
   const fd = openSocket("packet socket", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
   try {
-    attachFilter(fd, probeFilter(probe));
+    attachFilter("attaching a filter to a packet socket", fd, probeFilter(probe));
     bindSocket("packet socket", fd, sockaddrLinkLayer(ALL_LINKS, ETH_P_ALL));
   } catch (error) {
     closeLater(fd);
@@ -69,16 +67,6 @@ export function capture(probe: Probe): Capture {
     },
     close,
   };
-}
-
-function attachFilter(fd: number, instructions: Uint8Array): void {
-  // struct sock_fprog.
-  const program = new Uint8Array(16);
-  const view = new DataView(program.buffer);
-  view.setUint16(0, instructions.length / 8, true);
-  view.setBigUint64(8, BigInt(ptr(instructions)), true);
-  const operation = "attaching a filter to a packet socket";
-  syscall(operation, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
 }
 
 function readAll(fd: number, probe: Probe): { readonly frames: number; readonly sightings: Sighting[] } {

@@ -220,6 +220,8 @@ describe.if(isRoot)("DNS of a router", () => {
       ...dns.nameserver.limits().map(({ name }) => name),
       "forwarded-queries",
       "forwarded-queries-of-one-client",
+      "dns-queries-waiting",
+      "dns-queries-waiting-of-one-address",
       "dns-connections",
       "dns-connections-of-one-address",
     ]);

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
 import type { Handler, Listener } from "../../lib/dns/listener.ts";
+import { QueryTurns } from "../../lib/dns/turns.ts";
 import { listenUdp } from "../../lib/dns/udp.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
 import { freePort } from "../support/freeport.ts";
@@ -23,6 +24,7 @@ const local = {
     return { close: () => watching-- };
   },
 };
+const quiet = { local, log: silentLog };
 beforeEach(() => {
   [addresses, watching] = [["127.0.0.1"], 0];
 });
@@ -56,7 +58,7 @@ afterEach(() => {
   for (const listener of open.splice(0)) listener.close();
 });
 async function listen(hostname: string, port: number, log = silentLog): Promise<Listener> {
-  const listener = await listenUdp(hostname, port, echo, local, log);
+  const listener = await listenUdp(hostname, port, echo, new QueryTurns(), { local, log });
   open.push(listener);
   return listener;
 }
@@ -73,7 +75,7 @@ test("one address is listened on, and no other; nobody follows the host's", asyn
 test("queries that come while the thread is busy are kept, more of them for root than other programs may have", async () => {
   const port = freePort();
   let heard = 0;
-  open.push(await listenUdp("127.0.0.1", port, () => heard++, local, silentLog));
+  open.push(await listenUdp("127.0.0.1", port, () => heard++, new QueryTurns(), quiet));
   const client = await Bun.udpSocket({ connect: { hostname: "127.0.0.1", port } });
   const sent = process.getuid?.() === 0 ? 3_000 : 100;
   for (let i = 0; i < sent; i++) client.send(Uint8Array.of(1));
@@ -83,6 +85,42 @@ test("queries that come while the thread is busy are kept, more of them for root
     () => heard,
     (number) => number === sent,
   );
+});
+
+test("the event loop goes on while somebody sends faster than is answered, and answers come again afterwards", async () => {
+  const port = freePort();
+  let heard = 0;
+  const slow: Handler = (...query) => {
+    heard++;
+    const start = performance.now();
+    while (performance.now() - start < 0.1);
+    echo(...query);
+  };
+  const turns = new QueryTurns();
+  open.push(await listenUdp("127.0.0.1", port, slow, turns, quiet));
+  const flood = Bun.spawn(
+    [process.execPath, "test/support/flood.ts", "127.0.0.1", String(port), "100000", "10", "00"],
+    { stdout: "ignore" },
+  );
+  try {
+    await eventually(
+      "the flood",
+      () => heard,
+      (count) => count > 100,
+    );
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+    expect(flood.exitCode).toBeNull();
+    expect(heard).toBeLessThan(20_000);
+  } finally {
+    flood.kill();
+    await flood.exited;
+  }
+  await eventually(
+    "the rest of it",
+    () => turns.limits()[0]?.value,
+    (waiting) => waiting === 0,
+  );
+  expect(await ask("127.0.0.1", port)).toBe("127.0.0.1 by 127.0.0.1");
 });
 
 test("on all, each replies by itself, and they come and go as the host's do", async () => {

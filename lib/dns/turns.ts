@@ -1,0 +1,106 @@
+// Turns of the event loop for queries over UDP. Bun reads a socket until it is empty, so whoever sends queries faster than
+// they are answered would hold up all else that the router does.
+import { Tally } from "../clock/tally.ts";
+import type { Limit } from "../sys/limit.ts";
+
+/** Milliseconds of answers in a turn; further queries wait for the next turns. */
+const ANSWERING_MS = 3;
+/** Milliseconds of reading in a turn; then the kernel drops queries until the next one. */
+const READING_MS = 10;
+/** Queries that wait, in all and of one address. */
+const MAX_WAITING = 8_192;
+const MAX_OF_ADDRESS = 4_096;
+/** Bytes of a query that waits: none has as many as a reply may have. */
+const MAX_SIZE = 1_232;
+
+/** The socket of a query. */
+export interface Valve {
+  /** Let the kernel drop what comes, or no longer; must not throw. */
+  shut(isShut: boolean): void;
+}
+
+export interface Waiting {
+  /** The address of its client. */
+  readonly from: string;
+  /** Must not throw. */
+  answer(): void;
+}
+
+export interface ReadQuery extends Waiting {
+  /** Bytes. */
+  readonly size: number;
+  readonly valve: Valve;
+  /** Return the same for later, when what was read has gone. */
+  keep(): Waiting;
+}
+
+export class QueryTurns {
+  readonly #waiting: Waiting[] = [];
+  readonly #addresses = new Tally<string>();
+  readonly #shut = new Set<Valve>();
+  #refused = 0;
+  /** When this turn began to answer, and to read; undefined before. */
+  #answering: number | undefined;
+  #reading: number | undefined;
+
+  /** `now` is in ms; `nextTurn` calls back in the next turn of the event loop. */
+  constructor(
+    private readonly now: () => number = () => performance.now(),
+    private readonly nextTurn: (fn: () => void) => void = setImmediate,
+  ) {}
+
+  /** Answer a query now or in one of the next turns. */
+  take(query: ReadQuery): void {
+    const { from, size, valve } = query;
+    const now = this.now();
+    this.#reading ??= now;
+    if (this.#answering === undefined) {
+      this.#answering = now;
+      this.nextTurn(() => this.#turn());
+    }
+    if (this.#waiting.length === 0 && now - this.#answering < ANSWERING_MS) return query.answer();
+    if (now - this.#reading >= READING_MS && !this.#shut.has(valve)) {
+      valve.shut(true);
+      this.#shut.add(valve);
+    }
+    const isFull = this.#waiting.length >= MAX_WAITING || this.#addresses.of(from) >= MAX_OF_ADDRESS;
+    if (isFull || size > MAX_SIZE) {
+      this.#refused++;
+      return;
+    }
+    this.#addresses.add(from, 1);
+    this.#waiting.push(query.keep());
+  }
+
+  /** A socket is closed: it needs no opening. */
+  forget(valve: Valve): void {
+    this.#shut.delete(valve);
+  }
+
+  limits(): Limit[] {
+    const value = this.#waiting.length;
+    const most = Math.max(0, ...Array.from(this.#addresses.keys(), (from) => this.#addresses.of(from)));
+    return [
+      { name: "dns-queries-waiting", value, max: MAX_WAITING, refused: this.#refused },
+      { name: "dns-queries-waiting-of-one-address", value: most, max: MAX_OF_ADDRESS },
+    ];
+  }
+
+  #turn(): void {
+    for (const valve of this.#shut) valve.shut(false);
+    this.#shut.clear();
+    this.#reading = undefined;
+    const started = this.now();
+    while (this.now() - started < ANSWERING_MS) {
+      const next = this.#waiting.shift();
+      if (!next) {
+        this.#answering = undefined;
+        return;
+      }
+      this.#addresses.add(next.from, -1);
+      next.answer();
+    }
+    this.#answering = started;
+    this.nextTurn(() => this.#turn());
+  }
+}

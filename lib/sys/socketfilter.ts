@@ -1,0 +1,27 @@
+// Classic BPF filters of sockets (Documentation/networking/filter.rst): which datagrams the kernel keeps.
+import { ptr } from "bun:ffi";
+import { setOption } from "./socket.ts";
+import { syscall } from "./syscall.ts";
+
+const SOL_SOCKET = 1;
+const SO_ATTACH_FILTER = 26;
+const SO_DETACH_FILTER = 27;
+
+/** struct sock_filter: BPF_RET | BPF_K, 0 bytes. */
+const DROP_ALL = Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0);
+
+/** Let the kernel keep what `instructions` (struct sock_filter) accept; what waits stays. Throws SysError. */
+export function attachFilter(what: string, fd: number, instructions: Uint8Array): void {
+  // struct sock_fprog.
+  const program = new Uint8Array(16);
+  const view = new DataView(program.buffer);
+  view.setUint16(0, instructions.length / 8, true);
+  view.setBigUint64(8, BigInt(ptr(instructions)), true);
+  syscall(what, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
+}
+
+/** Let the kernel drop all that comes, or no longer. Throws SysError. */
+export function dropAll(what: string, fd: number, drop: boolean): void {
+  if (drop) attachFilter(what, fd, DROP_ALL);
+  else setOption(what, fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
+}
