@@ -5,9 +5,12 @@ import { usage } from "../chaos/checks/leaks.ts";
 import type { World } from "../chaos/world.ts";
 import { must } from "../support/hosts.ts";
 
-/** Quantities, and how much each may grow in an hour. */
+/**
+ * Quantities, and how much each may grow in an hour. Of memory, what is a process's own: pages of the executable come and go,
+ * and are as many at most as it has.
+ */
 export const LIMITS = {
-  rssKb: 2_048,
+  anonKb: 2_048,
   descriptors: 1,
   threads: 1,
   maps: 1,

@@ -13,6 +13,7 @@ import type { World } from "../chaos/world.ts";
 import { inOwnWorld } from "../tools/run/world.ts";
 import { report } from "./report.ts";
 import { type Sample, sample } from "./sample.ts";
+import { WARM_UP } from "./trend.ts";
 
 const INSIDE = "WEAVE_SOAK_INSIDE";
 const HOUR_MS = 3_600_000;
@@ -49,7 +50,8 @@ function choose(model: Model, chance: Chance): Taken {
   }
 }
 
-async function soak(folder: string): Promise<boolean> {
+/** Exit code: 0 for flat, 1 where something grows or does not hold, 2 where the data cannot tell. */
+async function soak(folder: string): Promise<number> {
   const [hours, hosts, seed] = [positive("hours"), positive("hosts"), positive("seed")];
   const intervalMs = positive("interval") * 1_000;
   const chance = chanceOf(seededRandom(BigInt(seed)));
@@ -82,17 +84,19 @@ async function soak(folder: string): Promise<boolean> {
     roundMs: 1_000,
     async next(model, world) {
       await look(model, world);
-      const due = performance.now() + intervalMs;
+      const ms = performance.now() - start;
+      // Without pauses, what takes hours to warm up does so soon.
+      const due = performance.now() + (ms < WARM_UP * hours * HOUR_MS ? 0 : intervalMs);
       while (!stopped && performance.now() < due) await Bun.sleep(500);
       return stopped || performance.now() - start > hours * HOUR_MS ? undefined : choose(model, chance);
     },
     tell: (step: Done) => appendFileSync(files.steps, `${JSON.stringify(step)}\n`),
   });
-  const { text, flat } = report(samples);
+  const { text, result } = report(samples);
   console.log(text);
   console.log(`${done.length} steps`);
   if (violation) console.log(`FAILED: ${violation.kind}\n  ${violation.lines.join("\n  ")}`);
-  return flat && !violation;
+  return violation ? 1 : { flat: 0, grows: 1, unclear: 2 }[result];
 }
 
 async function enter(): Promise<number> {
@@ -108,4 +112,4 @@ async function enter(): Promise<number> {
   return child.exited;
 }
 
-process.exitCode = process.env[INSIDE] === "1" ? ((await soak(values.folder ?? ".")) ? 0 : 1) : await enter();
+process.exitCode = process.env[INSIDE] === "1" ? await soak(values.folder ?? ".") : await enter();

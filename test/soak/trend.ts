@@ -1,42 +1,70 @@
 // Whether a quantity grows: the slope of Theil (1950) and Sen (1968), the median of the slopes between all pairs of samples,
-// which a sawtooth or a few outliers do not move. Pure.
+// which a sawtooth or a few outliers do not move; and Sen's confidence interval of it. Samples of which one is like the one
+// before say less than as many others: the interval is widened for that (Yue and Wang, 2004). Pure.
 
 /** A value at a time in hours. */
 export type Point = readonly [hours: number, value: number];
 
 /** More are thinned out: pairs grow by the square. */
 const MAX_POINTS = 400;
+/** Quantile of the normal distribution for a confidence of 95 %. */
+const CONFIDENCE = 1.96;
 
-function median(values: number[]): number {
-  const sorted = values.sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  const [low = 0, high = 0] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]];
-  return (low + high) / 2;
+/** Growth per hour, and the interval that it is in. */
+export interface Slope {
+  readonly perHour: number;
+  readonly low: number;
+  readonly high: number;
 }
 
-/** Return the slope per hour; 0 for fewer than two points. */
-export function slope(points: readonly Point[]): number {
+/** Return the slope; 0, with nothing known of it, for fewer than two points. */
+export function slope(points: readonly Point[]): Slope {
   const step = Math.ceil(points.length / MAX_POINTS);
   const few = points.filter((_, i) => i % step === 0);
-  const slopes = few.flatMap(([t, value], i) =>
-    few.slice(i + 1).flatMap(([later, other]) => (later > t ? [(other - value) / (later - t)] : [])),
-  );
-  return slopes.length === 0 ? 0 : median(slopes);
+  const slopes = few
+    .flatMap(([t, value], i) =>
+      few.slice(i + 1).flatMap(([later, other]) => (later > t ? [(other - value) / (later - t)] : [])),
+    )
+    .sort((a, b) => a - b);
+  const middle = slopes.length / 2;
+  const perHour = ((slopes[Math.ceil(middle) - 1] ?? 0) + (slopes[Math.floor(middle)] ?? 0)) / 2;
+  // Kendall's variance of the number of pairs that rise less those that fall.
+  const variance = (few.length * (few.length - 1) * (2 * few.length + 5)) / 18;
+  const spread = CONFIDENCE * Math.sqrt(variance * persistence(few.map(([t, value]) => value - perHour * t)));
+  return {
+    perHour,
+    low: slopes[Math.floor((slopes.length - spread) / 2) - 1] ?? Number.NEGATIVE_INFINITY,
+    high: slopes[Math.ceil((slopes.length + spread) / 2)] ?? Number.POSITIVE_INFINITY,
+  };
 }
 
-export interface Verdict {
-  /** Per hour, of the second half: the first is warm-up. */
-  readonly slope: number;
-  readonly flat: boolean;
+/** By how much the variance of a trend grows, as each value is correlated with the next: (1 + r) / (1 - r). */
+function persistence(values: readonly number[]): number {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const apart = values.map((value) => value - mean);
+  const sum = (lag: number) => apart.reduce((total, value, i) => total + value * (apart[i + lag] ?? 0), 0);
+  const r = Math.max(0, sum(1) / (sum(0) || 1));
+  return (1 + r) / (1 - r);
+}
+
+/** "unclear": it may grow by more than the limit, or not. */
+export type Result = "flat" | "unclear" | "grows";
+
+export interface Verdict extends Slope {
+  readonly result: Result;
   readonly first: number;
   readonly last: number;
 }
 
-/** Return whether the second half of a series grows by no more than a limit an hour; undefined for too short a series. */
-export function verdict(points: readonly Point[], limit: number, minPoints = 20): Verdict | undefined {
-  const half = points.slice(Math.floor(points.length / 2));
-  const [from, to] = [half[0], half.at(-1)];
-  if (half.length < minPoints || !from || !to) return undefined;
-  const perHour = slope(half);
-  return { slope: perHour, flat: perHour <= limit, first: from[1], last: to[1] };
+/** The first part of a series is warm-up: caches fill, and code is compiled. */
+export const WARM_UP = 1 / 4;
+
+/** Return whether a series grows by more than a limit an hour after its warm-up; undefined for too short a series. */
+export function verdict(points: readonly Point[], limit: number, minPoints = 30): Verdict | undefined {
+  const warm = points.slice(Math.floor(points.length * WARM_UP));
+  const [from, to] = [warm[0], warm.at(-1)];
+  if (warm.length < minPoints || !from || !to) return undefined;
+  const found = slope(warm);
+  const result = found.high <= limit ? "flat" : found.low > limit ? "grows" : "unclear";
+  return { ...found, result, first: from[1], last: to[1] };
 }

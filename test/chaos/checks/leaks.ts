@@ -83,12 +83,13 @@ function ofProcess(world: World, host: number): string[] {
 }
 
 /** What a process uses. Throws where there is none. */
-export function usage(pid: number): { descriptors: number; threads: number; rssKb: number } {
+export function usage(pid: number): Readonly<Record<"descriptors" | "threads" | "rssKb" | "anonKb", number>> {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0);
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     threads: field("Threads"),
     rssKb: field("VmRSS"),
+    anonKb: field("RssAnon"),
   };
 }
