@@ -12,6 +12,7 @@ export const BPF_FUNC = {
   skb_pull_data: 39,
   skb_change_head: 43,
   skb_adjust_room: 50,
+  skb_get_xfrm_state: 66,
   skb_load_bytes_relative: 68,
   csum_level: 135,
   redirect_peer: 155,

@@ -57,3 +57,6 @@ export const TUNNEL_KEY = {
   tunnel_label: 24,
   size: 28,
 } as const;
+
+/** Bytes of struct bpf_xfrm_state (linux/bpf.h). */
+export const XFRM_STATE_SIZE = 28;

@@ -79,7 +79,7 @@ test("the flow cache's programs are what they were", () => {
     egress: "356 7d7c77354b304dd9",
     ingress: "289 6cf1554e84f95ffe",
     port: "447 9081dc3ccd235fd4",
-    arrival: "269 50c72fafefda6665",
+    arrival: "277 3c750a7e0173658b",
     departure: "159 663bdf41c0cfd2b4",
     confirm: "260 c330280fbfe15117",
   });

@@ -20,6 +20,7 @@ const PACKAGES = {
   ipvsadm: "ipvsadm",
   iperf3: "iperf3",
   tcpdump: "tcpdump",
+  ethtool: "ethtool",
   podman: "podman",
   runc: "runc",
   crun: "crun",
@@ -44,7 +45,7 @@ const PACKAGES = {
 
 const MACHINE = [
   ...["ip", "ping", "nft", "tcpdump", "busybox"],
-  ...(process.arch === "x64" ? ["qemu-system-x86_64", "ipvsadm"] : []),
+  ...(process.arch === "x64" ? ["qemu-system-x86_64", "ipvsadm", "ethtool"] : []),
 ];
 
 const TASKS = {

@@ -1,8 +1,15 @@
 // The program for packets that come in by a link of the underlay: VXLAN packets of cached flows go straight into their container.
 // Others are noted and marked, so that the program of the container's port can cache the flow if it gets that far.
-import { Assembler, FP, R0, R1, R2, R3, R4, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, update, verdict } from "../../bpf/emit.ts";
-import { BPF_ADJ_ROOM_MAC, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM, SKB, TC_ACT } from "../../bpf/skbuff.ts";
+import {
+  BPF_ADJ_ROOM_MAC,
+  BPF_CSUM_LEVEL_DEC,
+  BPF_F_ADJ_ROOM,
+  SKB,
+  TC_ACT,
+  XFRM_STATE_SIZE,
+} from "../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
 import {
@@ -87,6 +94,7 @@ export function arrivalProgram(
   noteFlow(asm);
   update(asm, maps.in.fd, STACK.flow, VALUE);
   asm.label("mark");
+  requireClear(asm, "pass");
   addMark(asm, CLEAR);
   asm.label("pass");
   verdict(asm, TC_ACT.UNSPEC);
@@ -113,6 +121,22 @@ function requireSame(asm: Assembler, no: string): void {
     asm.load("u32", R1, R2, at).load("u32", R4, R7, field).jumpIf(R1, "ne", R4, no);
   asm.load("u32", R1, R6, SKB.ifindex).load("u32", R4, R7, IN.link).jumpIf(R1, "ne", R4, no);
   requireEthernet(asm, HEADERS.outer, R7, IN.ethernet, no);
+}
+
+/**
+ * Jump to `no` for a packet that IPsec has decrypted. Such come by here in clear where the kernel merges packets of ESP before it looks
+ * at them (esp4_offload): flows cached from them would take anybody's packets in clear past its policies.
+ */
+export function requireClear(asm: Assembler, no: string): void {
+  asm
+    .mov(R1, R6)
+    .mov(R2, { imm: 0 })
+    .mov(R3, FP)
+    .add(R3, { imm: VALUE })
+    .mov(R4, { imm: XFRM_STATE_SIZE })
+    .mov(R5, { imm: 0 })
+    .call("skb_get_xfrm_state")
+    .jumpIf(R0, "eq", { imm: 0 }, no);
 }
 
 /** Build the value of a flow that nothing has confirmed yet, at STACK.value. */

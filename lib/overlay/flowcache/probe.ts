@@ -4,6 +4,7 @@ import { verdict } from "../../bpf/emit.ts";
 import { loadProgram, testRun } from "../../bpf/program.ts";
 import { BPF_ADJ_ROOM_MAC, TC_ACT } from "../../bpf/skbuff.ts";
 import { reasonOf } from "../../sys/reason.ts";
+import { requireClear } from "./arrival.ts";
 import { encapsulation } from "./leave.ts";
 import { HEADERS } from "./maps.ts";
 
@@ -18,6 +19,7 @@ export function whyNoFlowCache(): string | undefined {
     .jumpIf(R0, "ne", { imm: 0 }, "refused")
     .call("ktime_get_coarse_ns")
     .jumpIf(R0, "eq", { imm: 0 }, "refused");
+  requireClear(asm, "refused");
   verdict(asm, TC_ACT.OK);
   asm.label("refused").mov(R1, { imm: 0 }).mov(R2, { imm: 0 }).call("redirect_peer");
   verdict(asm, TC_ACT.SHOT);
