@@ -45,7 +45,7 @@ const PACKAGES = {
 
 const MACHINE = [
   ...["ip", "ping", "nft", "tcpdump", "busybox"],
-  ...(process.arch === "x64" ? ["qemu-system-x86_64", "ipvsadm", "ethtool"] : []),
+  ...(process.arch === "x64" ? ["qemu-system-x86_64", "ipvsadm"] : []),
 ];
 
 const TASKS = {
@@ -88,7 +88,7 @@ const TASKS = {
     env: { STEPS: "500" },
   },
   "test:vm": {
-    needs: [...MACHINE, "iperf3", "iptables", "dbus-daemon", "firewalld", "NetworkManager"],
+    needs: [...MACHINE, "ethtool", "iperf3", "iptables", "dbus-daemon", "firewalld", "NetworkManager"],
     script: ["test/tools/test.ts", "vm", "vm-long"],
   },
   package: { needs: ["rpmbuild"], script: ["test/tools/package/package.ts"] },
