@@ -15,13 +15,13 @@ import type { Place } from "./places.ts";
 import type { Probe } from "./probe.ts";
 import { describeDrops, followRules, isolation } from "./rules.ts";
 import type { Point, Seen, Side } from "./side.ts";
+import { Sightings } from "./sightings.ts";
 
 /** Interval of looking for what was seen; for another host's question, of which there may be several. */
 const LOOK_MS = 3;
 const LOOK_FOR_OTHERS_MS = 25;
 /** Wait for packets that follow an answer. */
 const SETTLE_MS = 30;
-const MAX_SEEN = 64;
 /** Dropped probes after which a capture ends, except at the sender. */
 const DROPS = 3;
 
@@ -46,17 +46,12 @@ export async function look(looking: LookOptions, clock: Clock, ms: number): Prom
   const before = place ? guardAt(host, place.port).dropped : NOTHING_DROPPED;
   const trace = looking.rules ? followRules(probe) : "followed by the other end";
   const captures: { capture: Capture; seen: (sighting: Sighting) => Seen }[] = [];
-  const seen = new Map<string, Seen>();
+  const seen = new Sightings();
   const drops: TracedDrop[] = [];
   const collect = () => {
-    for (const each of captures)
-      for (const sighting of each.capture.read()) {
-        const one = each.seen(sighting);
-        const key = Object.values(one).join(" ");
-        if (seen.size < MAX_SEEN) seen.set(key, one);
-      }
+    for (const each of captures) for (const sighting of each.capture.read()) seen.add(each.seen(sighting));
     if (typeof trace !== "string") drops.push(...trace.read());
-    return [...seen.values()];
+    return seen.all;
   };
   try {
     captures.push({ capture: capture(probe), seen: hostPoints(host, place) });

@@ -8,6 +8,7 @@ import { pathOf, reached } from "../../lib/trace/hops/path.ts";
 import { type Probe, probePayload, signOf } from "../../lib/trace/probe.ts";
 import { MAX_LOOKS, traceAnswerer } from "../../lib/trace/question.ts";
 import { type EndState, type Seen, Side } from "../../lib/trace/side.ts";
+import { Sightings } from "../../lib/trace/sightings.ts";
 import { traceText } from "../../lib/trace/text.ts";
 import { fc } from "../support/fastcheck.ts";
 import {
@@ -407,4 +408,15 @@ test("comments of rules are read whatever user data there is", () => {
   expect(commentIn(Buffer.from("\0\x04abc\0", "latin1"))).toBe("abc");
   expect(commentIn(Buffer.from("\x05\x01x\0\x02ab", "latin1"))).toBe("ab");
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => void commentIn(bytes)));
+});
+
+test("broadcasts to many containers of a host leave room for what is seen on the path", () => {
+  const sightings = new Sightings();
+  const arp = (link: string): Seen => ({ point: "elsewhere", sign: "arp", out: true, link });
+  for (let port = 0; port < 200; port++) sightings.add(arp(`${port}`));
+  const path = seen("inside-arp-out port-arp-in overlay-arp-out inside-probe-out");
+  for (const each of [...path, ...path]) sightings.add(each);
+  expect(sightings.all).toEqual([arp("0"), ...path]);
+  for (let link = 0; link < 200; link++) sightings.add({ ...arp(`${link}`), point: "overlay" });
+  expect(sightings.all).toHaveLength(64);
 });
