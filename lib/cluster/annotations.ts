@@ -20,6 +20,8 @@ export interface SharedAnnotations {
 const NAMESPACE = "kube-system";
 const NAME = "weave-net";
 const COLLECTION = `/api/v1/namespaces/${NAMESPACE}/configmaps`;
+/** Attempts to read or make it: an API server that says both "not found" and "already exists" is not asked on and on. */
+const MAX_READS = 5;
 /** Its name in messages. */
 export const CONFIGMAP = `${NAMESPACE}/${NAME}`;
 
@@ -36,7 +38,7 @@ export function configMapAnnotations(client: KubeClient): SharedAnnotations {
   };
   return {
     async read() {
-      for (;;) {
+      for (let attempt = 1; ; attempt++) {
         try {
           return got(await client.get(`${COLLECTION}/${NAME}`));
         } catch (error) {
@@ -50,7 +52,7 @@ export function configMapAnnotations(client: KubeClient): SharedAnnotations {
         try {
           return got(await client.write("create", COLLECTION, fresh));
         } catch (error) {
-          if (!isStatus(error, CONFLICT)) throw error;
+          if (!isStatus(error, CONFLICT) || attempt === MAX_READS) throw error;
         }
       }
     },
@@ -74,21 +76,24 @@ function isStatus(error: unknown, status: number): boolean {
 
 /** Upper bound of the random pause after a conflict. */
 const AGAIN_MS = 500;
+/** Conflicts in a row: callers tell why, and try again later. */
+const MAX_CONFLICTS = 60;
 
 /**
  * Change annotations, retrying on conflict. `change` gets the current ones, and may be called several times; undefined
- * leaves them unchanged. Resolves with the final annotations.
+ * leaves them unchanged. Resolves with the final annotations; rejects with KubeError, of status CONFLICT where they keep changing.
  */
 export async function update(
   shared: SharedAnnotations,
   change: (annotations: Annotations) => Annotations | undefined,
   { clock, random }: { readonly clock: Clock; readonly random: Random },
 ): Promise<Annotations> {
-  for (;;) {
+  for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
     const now = await shared.read();
     const next = change(now);
     if (!next) return now;
     if (await shared.write(next)) return next;
     await sleep(clock, AGAIN_MS * random.float());
   }
+  throw new KubeError(`ConfigMap ${CONFIGMAP} keeps changing: ${MAX_CONFLICTS} writes refused`, CONFLICT);
 }

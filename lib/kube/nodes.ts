@@ -11,20 +11,21 @@ export interface ClusterNode {
   readonly address: string | undefined;
 }
 
-const Address = v.object({ type: v.string(), address: v.string() });
+// A node is there if it has a name, whatever else cannot be read: the addresses of absent ones are taken over.
+const Address = v.fallback(v.object({ type: v.string(), address: v.string() }), { type: "", address: "" });
 const Node = v.object({
-  metadata: v.object({ name: v.pipe(v.string(), v.nonEmpty()), uid: v.optional(v.string(), "") }),
-  status: v.nullish(v.object({ addresses: v.nullish(v.array(Address), []) }), { addresses: [] }),
+  metadata: v.object({ name: v.pipe(v.string(), v.nonEmpty()), uid: v.fallback(v.string(), "") }),
+  status: v.fallback(v.object({ addresses: v.fallback(v.array(Address), []) }), { addresses: [] }),
 });
 
 export const NODES = "/api/v1/nodes";
 
-/** Read a Node; undefined if it is invalid. Prefers an internal address. */
+/** Read a Node; undefined if it has no name. Prefers an internal address. */
 export function readNode(json: unknown): ClusterNode | undefined {
   const parsed = v.safeParse(Node, json);
   if (!parsed.success) return undefined;
   const { metadata, status } = parsed.output;
-  const addresses = (status?.addresses ?? []).filter(({ address }) => isIPv4(address));
+  const addresses = status.addresses.filter(({ address }) => isIPv4(address));
   const of = (type: string) => addresses.find((each) => each.type === type)?.address;
   return { name: metadata.name, uid: metadata.uid, address: of("InternalIP") ?? of("ExternalIP") };
 }

@@ -136,6 +136,21 @@ describe("nodes", () => {
     expect(readNode({ metadata: {} })).toBeUndefined();
     expect(readNode("x")).toBeUndefined();
   });
+
+  const bad = { type: "InternalIP", address: null };
+  const good = { type: "InternalIP", address: "10.0.0.1" };
+  test.each<[string, object, { uid: string; address: string | undefined }]>([
+    ["an address", { status: { addresses: [bad, good] } }, { uid: "u", address: "10.0.0.1" }],
+    ["all addresses", { status: { addresses: "x" } }, { uid: "u", address: undefined }],
+    ["its status", { status: 7 }, { uid: "u", address: undefined }],
+    [
+      "its UID",
+      { metadata: { name: "n", uid: 7 }, status: { addresses: [good] } },
+      { uid: "", address: "10.0.0.1" },
+    ],
+  ])("a node is there though %s cannot be read", (_what, node, read) => {
+    expect(readNode({ metadata: { name: "n", uid: "u" }, ...node })).toEqual({ name: "n", ...read });
+  });
 });
 
 describe("entering", () => {

@@ -14,6 +14,7 @@ import { logTo } from "../../lib/log/log.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { identity } from "../../lib/router/identity.ts";
 import { Store } from "../../lib/store/store.ts";
+import { hurry } from "../support/clocks.ts";
 import { simulateSystemClock } from "../support/systemclock.ts";
 
 const OWN = nameFromNumber(1n);
@@ -210,6 +211,24 @@ describe("annotations", () => {
       if (what.startsWith("replace")) throw new KubeError("broken", 500);
     };
     await expect(written.write({ a: "1" })).rejects.toThrow("broken");
+  });
+
+  test("of an API server that contradicts itself, or takes no change, are not asked for on and on", async () => {
+    const { client, state, asked } = cluster({});
+    state.exists = false;
+    state.fails = (what) => {
+      if (what.startsWith("create")) throw new KubeError("already exists", CONFLICT);
+    };
+    await expect(configMapAnnotations(client).read()).rejects.toThrow("already exists");
+    expect(asked).toHaveLength(10);
+    state.exists = true;
+    state.fails = (what) => {
+      if (what.startsWith("replace")) throw new KubeError("changed", CONFLICT);
+    };
+    const by = { clock: hurry(), random: { float: () => 0.5, u64: () => 0n } };
+    await expect(update(configMapAnnotations(client), (now) => now, by)).rejects.toThrow(
+      "ConfigMap kube-system/weave-net keeps changing: 60 writes refused",
+    );
   });
 
   test("keep those of others, whatever they are called", async () => {
