@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ApiClient, ApiError } from "../../lib/api/client.ts";
+import { fillTemplate } from "../../lib/api/template/evaluate.ts";
 import { configMapAnnotations, update } from "../../lib/cluster/annotations.ts";
 import { Follower } from "../../lib/cluster/follower.ts";
 import { type ClusterSettings, joinCluster } from "../../lib/cluster/membership.ts";
@@ -379,13 +380,14 @@ describe("registration", () => {
 });
 
 /** The router's API: calls, and answers by path. */
-function router(answers: Record<string, () => string> = {}) {
+function router(answers: Record<string, (format: string) => string> = {}) {
   const calls: string[] = [];
   const api: ApiClient = async (method, path, options) => {
     const body = options?.form ? ` ${options.form}` : "";
     calls.push(`${method} ${decodeURIComponent(path)}${body}`);
-    const answer = answers[`${method} ${decodeURIComponent(path).split("?")[0]}`];
-    return answer?.() ?? "";
+    const url = new URL(path, "http://localhost");
+    const answer = answers[`${method} ${decodeURIComponent(url.pathname)}`];
+    return answer?.(url.searchParams.get("format") ?? "") ?? "";
   };
   return { api, said: () => calls.splice(0) };
 }
@@ -524,7 +526,12 @@ describe("joining", () => {
 });
 
 describe("a follower", () => {
-  const REPORT = (...names: string[]) => JSON.stringify({ Peers: names.map((Name) => ({ Name })) });
+  /** Fill the format of "GET /report?format=…" with a router's peers, each with many connections. */
+  const REPORT = (format: string, names: readonly string[]) => {
+    const Connections = Array.from({ length: 30 }, () => ({ Name: OWN, NickName: "n".repeat(200) }));
+    const report = { Router: { Peers: names.map((Name) => ({ Name, Connections })) } };
+    return fillTemplate(format, report, JSON.stringify);
+  };
   function following(
     nodes: Record<string, string>,
     more: Partial<ClusterSettings> = {},
@@ -533,7 +540,7 @@ describe("a follower", () => {
     const kube = cluster(nodes);
     const done = { text: "12 IPs taken over\n" as string | Error };
     const { api, said } = router({
-      "GET /report": () => REPORT(...reachable),
+      "GET /report": (format) => REPORT(format, reachable),
       [`DELETE /peer/${nameFromNumber(2n)}`]: () => {
         if (done.text instanceof Error) throw done.text;
         return done.text;
@@ -587,6 +594,16 @@ describe("a follower", () => {
     const { said, follower } = following({ n1: "198.51.100.1", n2: "198.51.100.2" }, { peers: ["h1"] });
     await system.pass(1_000);
     expect(connects(said())).toEqual([]);
+    follower.stop();
+  });
+
+  test("reclaims in a network whose report is longer than a format may print", async () => {
+    const many = Array.from({ length: 1_500 }, (_, i) => nameFromNumber(BigInt(100 + i)));
+    const { list, said, follower } = following({ n1: "198.51.100.1" }, {}, [OWN, ...many]);
+    const two = nameFromNumber(2n);
+    list([OWN, "n1"], [two, "n2"], [many.at(-1) ?? "", "n3"]);
+    await system.pass(500);
+    expect(said().filter((call) => call.startsWith("DELETE"))).toEqual([`DELETE /peer/${two}`]);
     follower.stop();
   });
 
