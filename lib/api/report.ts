@@ -126,9 +126,19 @@ export interface ReportSources {
   diagnostics(): Record<string, unknown>;
 }
 
+/** Return what `make` returns the first time. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
 /** Return the current report. */
 export function makeReport(sources: ReportSources): Report {
   const router = routerReport(sources);
+  const dropped = once(() => ({ ...sources.dropped() }));
   return {
     Ready: sources.ready,
     Version: sources.version,
@@ -140,7 +150,7 @@ export function makeReport(sources: ReportSources): Report {
     Containers: sources.links.map(linkReport),
     Notes: [...sources.notes],
     get Dropped() {
-      return { ...sources.dropped() };
+      return dropped();
     },
     Cni: [...sources.cni],
     Api: [...sources.requests],
@@ -169,10 +179,19 @@ const limitReport = ({ name, value, max, refused, forgets }: Limit): LimitReport
 function routerReport(sources: ReportSources): RouterReport {
   const { mesh, allocator, overlay, trustedSubnets } = sources;
   const report = meshReport(mesh, allocator.ring.peerNames());
+  // From maps of the kernel: read where they are asked for, and once, however often a format names them.
+  const diagnostics = once(() => sources.diagnostics());
+  const macs = once(() =>
+    sources.macs().map(({ mac, peer, seenAgoMs }) => ({
+      Mac: mac,
+      Name: peer.name,
+      NickName: peer.nickName,
+      LastSeen: new Date(mesh.clock.wall() - seenAgoMs).toISOString(),
+    })),
+  );
   const more = {
-    // From maps of the kernel.
     get OverlayDiagnostics() {
-      return sources.diagnostics();
+      return diagnostics();
     },
     TrustedSubnets: [...trustedSubnets],
     Interface: `${overlay.Port} (${overlay.Kind})`,
@@ -180,12 +199,7 @@ function routerReport(sources: ReportSources): RouterReport {
     ...(sources.mtu && { Mtu: sources.mtu }),
     CaptureStats: {},
     get MACs() {
-      return sources.macs().map(({ mac, peer, seenAgoMs }) => ({
-        Mac: mac,
-        Name: peer.name,
-        NickName: peer.nickName,
-        LastSeen: new Date(mesh.clock.wall() - seenAgoMs).toISOString(),
-      }));
+      return macs();
     },
   };
   // Spreading would evaluate what is lazy.

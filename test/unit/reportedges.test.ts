@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { metricsText } from "../../lib/api/metrics.ts";
 import { makeReport, type Report } from "../../lib/api/report.ts";
 import { connectionsSummary, namesSummary, ownersSummary } from "../../lib/api/summary.ts";
+import { fillTemplate } from "../../lib/api/template/evaluate.ts";
 import { eventLoopReport, noteLag, timedCall } from "../../lib/clock/eventloop.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import * as ipam from "../../lib/ipam/report.ts";
@@ -98,6 +99,30 @@ test("an Ethernet address was last seen at a date of the wall clock", () => {
   expect(Router.MACs).toEqual([
     { Mac: "02:00:00:00:00:02", Name: "n", NickName: "h", LastSeen: "2026-11-25T23:59:58.500Z" },
   ]);
+});
+
+test("the kernel's maps are read where a format names them, and once", () => {
+  using _mesh = spyOn(mesh, "meshReport").mockImplementation(() => ({}) as never);
+  using _peers = spyOn(peers, "peerProblems").mockImplementation(() => []);
+  using _ipam = spyOn(ipam, "ipamProblems").mockImplementation(() => []);
+  const reads: string[] = [];
+  const read = (what: string, value: unknown) => () => {
+    reads.push(what);
+    return value;
+  };
+  const none = { links: [], notes: [], cni: [], requests: [], silences: [], limits: [], problems: [] };
+  const report = makeReport({
+    ...{ ...none, trustedSubnets: [], mesh: {}, overlay: { Port: "p", Kind: "k" }, allocates: false },
+    allocator: { ring: { peerNames: () => new Set() }, problems: () => ({}) },
+    macs: read("MACs", []),
+    diagnostics: read("diagnostics", { fastdp: null }),
+    dropped: read("drops", { flood: 1 }),
+  } as never);
+  expect(reads).toEqual([]);
+  const names = "{{$x := .Router.MACs}}{{$y := .Router.OverlayDiagnostics}}{{$z := .Dropped}}";
+  fillTemplate(names.repeat(3), report, JSON.stringify);
+  expect(reads).toEqual(["MACs", "diagnostics", "drops"]);
+  expect(report.Dropped).toEqual({ flood: 1 });
 });
 
 test("the MTU of the network is measured where there is one", async () => {
