@@ -121,11 +121,11 @@ test("the archive installs by its script, under any prefix", async () => {
   mkdirSync(folder);
   await deb.must("tar", "-C", folder, "-xf", fileOf(VERSION, ".tar.gz"));
   const script = join(folder, `weave-${VERSION}-${TARGET}/install.sh`);
-  expect(await deb.exec("sh", script, "--help")).toMatchObject({
+  expect(await deb.exec(script, "--help")).toMatchObject({
     code: 2,
-    stderr: expect.stringContaining("usage: sh install.sh [PREFIX]"),
+    stderr: expect.stringContaining("usage: ./install.sh [PREFIX]"),
   });
-  const said = await deb.must("sh", script, "/opt/weave");
+  const said = await deb.must(script, "/opt/weave");
   expect(said).toContain("in /opt/weave/bin");
   expect(await deb.must("/opt/weave/bin/weave-npc", "--version")).toContain(VERSION);
 });

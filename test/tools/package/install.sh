@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install weave from this folder, or upgrade it: sh install.sh [PREFIX]  (default: /usr/local)
+# Install weave from this folder, or upgrade it: ./install.sh [PREFIX]  (default: /usr/local)
 set -eu
 prefix=${1:-/usr/local}
 case "$prefix" in
 /*) ;;
 *)
-  echo "usage: sh install.sh [PREFIX]: an absolute path (default: /usr/local)" >&2
+  echo "usage: ./install.sh [PREFIX]: an absolute path (default: /usr/local)" >&2
   exit 2
   ;;
 esac

@@ -1,5 +1,5 @@
 // An archive with an install script, for every other system.
-import { copyFileSync, cpSync, linkSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, linkSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { About } from "./about.ts";
 import { run } from "./run.ts";
@@ -20,7 +20,9 @@ export function makeTar(
   rmSync(join(content, "share/doc"), { recursive: true });
   for (const document of ["LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md"])
     copyFileSync(join(import.meta.dir, "../../..", document), join(content, document));
-  copyFileSync(join(import.meta.dir, "install.sh"), join(content, "install.sh"));
+  const script = join(content, "install.sh");
+  copyFileSync(join(import.meta.dir, "install.sh"), script);
+  chmodSync(script, 0o755);
   const file = join(outdir, `${name}.tar.gz`);
   run(
     [
