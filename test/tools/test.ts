@@ -31,6 +31,8 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   unit: { about: "pure rooms: tables, properties, bad input" },
   golden: { about: "bytes that the original and the kernel's own tools have sent" },
+  model: { about: "random histories of a room, beside a second, plain reading of it" },
+  fuzz: { about: "random changes of valid input, some for each decoder", weight: 100 },
   kernel: {
     about: "our code in one process against the kernel, in a network namespace of its own",
     weight: 60,

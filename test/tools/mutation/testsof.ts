@@ -3,7 +3,7 @@ import { dirname, join, relative } from "node:path";
 import { Glob } from "bun";
 
 /** Kinds of tests that run the code in their own process. */
-const KINDS = ["unit", "golden", "kernel", "simulation"];
+const KINDS = ["unit", "golden", "model", "fuzz", "kernel", "simulation"];
 
 /** Whether a file of tests moves its process into another network namespace, where others' sockets are not. */
 export const movesProcess = (test: string): boolean => test.startsWith("test/kernel/");

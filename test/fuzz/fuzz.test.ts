@@ -1,15 +1,15 @@
 // Every decoder of the fuzzer, with some inputs by the run's seed and those that once were findings.
 import { describe, expect, test } from "bun:test";
-import type { Chance } from "../fuzz/chance.ts";
-import { fuzz } from "../fuzz/loop.ts";
-import { mutateJson } from "../fuzz/mutatejson.ts";
-import { faultOf } from "../fuzz/outcome.ts";
-import regressions from "../fuzz/regressions.json";
-import { type Decoder, encoded } from "../fuzz/target.ts";
-import { TARGETS } from "../fuzz/targets.ts";
 import { threadMs } from "../support/clocks.ts";
 import { SEED } from "../support/seed.ts";
 import { unhex } from "../support/vectors.ts";
+import type { Chance } from "./chance.ts";
+import { fuzz } from "./loop.ts";
+import { mutateJson } from "./mutatejson.ts";
+import { faultOf } from "./outcome.ts";
+import regressions from "./regressions.json";
+import { type Decoder, encoded } from "./target.ts";
+import { TARGETS } from "./targets.ts";
 
 const INPUTS = 300;
 const FOR_MS = 60;
@@ -56,7 +56,7 @@ describe("the fuzzer", () => {
       while (threadMs() < end);
     };
     const slow = (wait: (ms: number) => void) =>
-      finds({ limitMs: 10, run: ([first = 0]) => first > 0x7f && wait(20) }, 50);
+      finds({ limitMs: 5, run: ([first = 0]) => first > 0x7f && wait(10) }, 50);
     expect(await slow(busy)).toMatchObject([{ kind: "slow" }]);
     expect(await slow(Bun.sleepSync)).toEqual([]);
   });
