@@ -5,6 +5,12 @@ import { printableLines } from "../../lib/log/printable.ts";
 import { fc } from "../support/fastcheck.ts";
 import { SEED } from "../support/seed.ts";
 
+/** Any code point but surrogates. What fast-check calls "binary" is the same, and takes a second to prepare. */
+const SURROGATES = { first: 0xd800, count: 0x800 };
+const SCALAR = fc
+  .nat(0x10ffff - SURROGATES.count)
+  .map((n) => String.fromCodePoint(n < SURROGATES.first ? n : n + SURROGATES.count));
+
 test("numbers of 64 bits are written in full", () => {
   expect(reportJson({ UID: 18_446_744_073_709_551_615n }, 0)).toBe('{"UID":18446744073709551615}');
 });
@@ -16,7 +22,7 @@ test.each(["\u0000123", 'x"\u00001', '\\"\u00001'])("nickname %j stays a text", 
 
 test("any text comes back as it was", () => {
   fc.assert(
-    fc.property(fc.array(fc.string({ unit: "binary" })), (texts) => {
+    fc.property(fc.array(fc.string({ unit: SCALAR })), (texts) => {
       expect(JSON.parse(reportJson({ texts, UID: 1n }, 0)).texts).toEqual(texts);
     }),
     { seed: SEED },
