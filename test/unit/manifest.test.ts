@@ -48,6 +48,8 @@ function makeChecker(version: string): (object: unknown) => string {
   // The schemas are Kubernetes' own: neither they nor the code that is made of them is improved, which takes most of the time.
   const given = { strict: false, validateSchema: false, code: { optimize: false } };
   const ajv = new Ajv({ ...given, validateFormats: false, allErrors: true });
+  // What several kinds refer to is compiled once.
+  ajv.addSchema({ $id: "kubernetes", definitions: strict });
   const validators = new Map<string, ValidateFunction>();
   return (object) => {
     const { apiVersion, kind } = object as { apiVersion: string; kind: string };
@@ -58,7 +60,7 @@ function makeChecker(version: string): (object: unknown) => string {
         ),
       ) ?? [];
     if (!name) return `there is no ${apiVersion} ${kind}`;
-    const schema: AnySchema = { $ref: `#/definitions/${name}`, definitions: strict };
+    const schema: AnySchema = { $ref: `kubernetes#/definitions/${name}` };
     const validate = validators.get(name) ?? ajv.compile(schema);
     validators.set(name, validate);
     return validate(object) ? "" : ajv.errorsText(validate.errors);
