@@ -35,6 +35,20 @@ const fastdp = (diagnostics: unknown, count: number) => {
   });
 };
 
+test("the fast path's packets and bytes are those of containers, by direction", async () => {
+  const flowCache = { SentPackets: 11, SentBytes: 1_200, ReceivedPackets: 13, ReceivedBytes: 1_400 };
+  const text = await fastdp({ interface: "vxlan-6784", flowCache }, 0);
+  expect(lines(text).filter((line) => line.startsWith("weave_fast_path_"))).toEqual([
+    "weave_fast_path_packets_total counter",
+    'weave_fast_path_packets_total{direction="sent"} 11',
+    'weave_fast_path_packets_total{direction="received"} 13',
+    "weave_fast_path_bytes_total counter",
+    'weave_fast_path_bytes_total{direction="sent"} 1200',
+    'weave_fast_path_bytes_total{direction="received"} 1400',
+  ]);
+  expect(await fastdp({ interface: "vxlan-6784" }, 0)).not.toContain("fast_path");
+});
+
 test("flows are counted where there is a fast datapath", async () => {
   expect(await fastdp({ interface: "vxlan-6784" }, 3)).toContain("\nweave_flows 3\n");
   expect(await fastdp({ unavailable: "no VXLAN" }, 3)).not.toContain("weave_flows");

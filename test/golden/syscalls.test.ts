@@ -2,7 +2,14 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { DENIED_CALLS, DENIED_CALLS_X86 } from "../../lib/sys/privileges.ts";
+import {
+  CAPABILITIES,
+  type Capability,
+  capabilityBits,
+  DENIED_CALLS,
+  DENIED_CALLS_X86,
+  SOCKET_FAMILIES,
+} from "../../lib/sys/privileges.ts";
 import { SYSCALL_NUMBERS } from "../../lib/sys/syscall.ts";
 
 /** "name x64 arm64", "-" where an architecture has no such call. */
@@ -31,6 +38,17 @@ test("system calls have the numbers of the kernel's headers", () => {
     ([name, arch]) => `${name} ${arch} ${HEADERS.get(name)?.[arch as "x64"]}`,
   );
   expect(all).toEqual(real);
+});
+
+test("capabilities and families of sockets have the numbers of linux/capability.h and linux/socket.h", () => {
+  const bits = (Object.values(CAPABILITIES) as object[])
+    .flatMap((of) => Object.keys(of) as Capability[])
+    .map((name) => [name, capabilityBits([name]).toString(2).length - 1] as const);
+  expect(Object.fromEntries(bits)).toEqual({
+    ...{ DAC_OVERRIDE: 1, DAC_READ_SEARCH: 2, NET_BIND_SERVICE: 10, NET_ADMIN: 12, NET_RAW: 13 },
+    ...{ SYS_PTRACE: 19, SYS_ADMIN: 21, SYS_RESOURCE: 24 },
+  });
+  expect(SOCKET_FAMILIES).toEqual({ AF_UNIX: 1, AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16, AF_PACKET: 17 });
 });
 
 test("what x86 alone has is nowhere else, and both architectures have the same calls", () => {

@@ -1,7 +1,7 @@
 // Links and ports of one host against the kernel, in network namespaces of this process: what is made, put right, and left alone.
 // Each test has a namespace of its own, which ends with it.
 import { beforeAll, describe, expect, test } from "bun:test";
-import { fstatSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { liftMemoryLimit } from "../../lib/bpf/bpf.ts";
 import { openProgram } from "../../lib/bpf/program.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -98,6 +98,10 @@ describe.if(isRoot)("the MTU of routes", () => {
   });
 });
 
+/** Whether a link takes part in IPv6, which makes addresses up and announces them. */
+const hasIPv6 = (link: string) =>
+  readFileSync(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, "utf8") !== "1\n";
+
 describe.if(isRoot)("the VXLAN link", () => {
   const ADDRESS = linkAddress("02:00:00:00:00:01", "vxlan-6784");
   function vxlan(nl: NetlinkSocket, enabled = true) {
@@ -124,6 +128,7 @@ describe.if(isRoot)("the VXLAN link", () => {
         ...{ kind: "vxlan", up: true, mtu: 1_400, address: ADDRESS, master: indexOf(nl, "weave") },
         vxlan: { external: true, port: 6_784, learning: false },
       });
+      expect(hasIPv6("vxlan-6784")).toBe(false);
       expect([reconcile(), subject.without]).toEqual([[], undefined]);
       linkSet(nl, "vxlan-6784", link?.index ?? 0, { mtu: 1_300, name: "other" });
       expect(reconcile()).toEqual(["link vxlan-6784: renamed to other, of MTU 1300 instead of 1400"]);

@@ -1,8 +1,10 @@
 // The datapath of a router as its parts are wired: each is at the port that it speaks on, and a start that fails takes back
 // what it made, but nothing that carries the traffic of the run before.
 import { describe, expect, spyOn, test } from "bun:test";
+import * as xfrms from "../../lib/netlink/xfrm/watch.ts";
 import * as datapaths from "../../lib/overlay/datapath/datapath.ts";
 import * as espparts from "../../lib/overlay/fastdp/esp.ts";
+import * as espstates from "../../lib/overlay/fastdp/espstate.ts";
 import * as flowcaches from "../../lib/overlay/flowcache/flowcache.ts";
 import * as generations from "../../lib/overlay/flowcache/generation.ts";
 import * as flowmaps from "../../lib/overlay/flowcache/maps.ts";
@@ -14,8 +16,15 @@ import { isRoot } from "../support/newnetns.ts";
 import { RouterBench } from "../support/routercontext.ts";
 
 /** Start it with parts that note what they are made from, over flow maps that were there or were not. */
-async function start(bench: RouterBench, found: boolean, port: number) {
-  const opened = bench.open({ port: String(port) });
+async function start(
+  bench: RouterBench,
+  found: boolean,
+  port: number,
+  more: { password?: string; esp?: object } = {},
+) {
+  const { password, esp = { unavailable: "not here" } } = more;
+  const opened = bench.open({ port: String(port), ...(password !== undefined && { password }) });
+  const kept: unknown[] = [];
   const undone: string[] = [];
   const made: Record<string, unknown[]> = {};
   const part =
@@ -35,17 +44,22 @@ async function start(bench: RouterBench, found: boolean, port: number) {
     spyOn(generations, "watchPolicies").mockImplementation(part("policies") as never),
     spyOn(datapaths, "Datapath").mockImplementation(part("datapath") as never),
     spyOn(flowcaches, "FlowCache").mockImplementation(part("flow cache") as never),
-    spyOn(espparts, "Esp").mockImplementation(part("ESP", { unavailable: "not here" }) as never),
+    spyOn(espparts, "Esp").mockImplementation(part("ESP", esp) as never),
+    spyOn(espstates, "espKeepers").mockImplementation(() => ["associations", "policies"] as never),
+    spyOn(xfrms, "watchXfrm").mockImplementation(part("XFRM") as never),
     spyOn(networks, "NetworkOverlay").mockImplementation(part("overlay") as never),
     spyOn(ports, "startPorts").mockImplementation(part("ports") as never),
   ];
   try {
-    const host = { reconciler: { keep() {}, keepTrying() {} }, mtu: { link: 1_376, follow() {} } };
+    const host = {
+      reconciler: { keep: (each: unknown) => kept.push(each), keepTrying() {} },
+      mtu: { link: 1_376, follow() {} },
+    };
     await startDatapath(opened.context, host as never);
   } finally {
     for (const spy of spies) spy.mockRestore();
   }
-  return { ...opened, made, undone };
+  return { ...opened, made, undone, kept };
 }
 
 describe.if(isRoot)("the datapath of a router", () => {
@@ -57,6 +71,28 @@ describe.if(isRoot)("the datapath of a router", () => {
       ...[7_000, 7_000, 7_001, 7_001],
     ]);
   });
+
+  test.each<[string | undefined, string | undefined, boolean]>([
+    ["p", undefined, true],
+    ["p", "no ESP", false],
+    [undefined, undefined, false],
+    [undefined, "no ESP", false],
+  ])(
+    "keeps and watches what ESP has in the kernel with a password (%p) and ESP (without: %p): %p",
+    async (...given) => {
+      const [password, unavailable, watched] = given;
+      await using bench = new RouterBench();
+      const esp = { unavailable, kernel: { port: 7 } };
+      const { kept, made } = await start(bench, false, 6_783, {
+        esp,
+        ...(password !== undefined && { password }),
+      });
+      expect([kept.filter((each) => typeof each === "string"), "XFRM" in made]).toEqual([
+        watched ? ["associations", "policies"] : [],
+        watched,
+      ]);
+    },
+  );
 
   test.each([
     [true, false, false],

@@ -11,6 +11,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -116,6 +117,8 @@ describe("the plugin", () => {
     for (const name of [...left, ...other]) writeFileSync(join(binDir, name), "part");
     writeFileSync(join(confDir, `${LIST}.tmp1`), "{");
     const places = { binDir, confDir, executable, hairpin: true };
+    // A hard link is as old as what it links to.
+    utimesSync(join(binDir, `${PLUGIN}.tmp1`), 0, 0);
     setup(places);
     expect(readdirSync(binDir).sort()).toEqual([PLUGIN, ...left, ...other].sort());
     const later = Date.now() + 61_000;

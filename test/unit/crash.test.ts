@@ -15,6 +15,7 @@ import { crashFindings } from "../../lib/doctor/crashes.ts";
 import { crashError, crashText } from "../../lib/log/crash.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { recentLines, remember } from "../../lib/log/recent.ts";
+import { DATA } from "../../lib/sys/crashlayout.ts";
 import { compiledPart, executableParts, readCrash } from "../../lib/sys/crashsignal.ts";
 
 const FACTS = {
@@ -241,4 +242,12 @@ describe("a fault that the kernel ends programs for", () => {
     );
     expect([compiledPart([file]), compiledPart([])]).toEqual([undefined, undefined]);
   });
+});
+
+test("what the handler of crashes reads lies in order, 8 bytes each, with 64 handlers between", () => {
+  const { handlers, mask, none, size, ...values } = DATA;
+  expect<number[]>(Object.values(values)).toEqual(Object.keys(values).map((_, i) => 8 * i));
+  expect([handlers, mask - handlers, none - mask]).toEqual([8 * Object.keys(values).length, 8 * 64, 8]);
+  // struct sigaction of the kernel: handler, flags, restorer, mask.
+  expect(size - none).toBe(4 * 8);
 });

@@ -102,6 +102,34 @@ describe.each(Object.keys(TOPICS))("the topic %s", (topic) => {
   });
 });
 
+test("a topic's manual page has its headings, paragraphs, lists and blocks as what they are", () => {
+  const page = `# A title
+
+A paragraph of \`code\` and
+**more**.
+
+- one
+  goes on
+- two
+
+## Next
+
+    weave status
+
+| a | b |
+Last.
+`;
+  expect(topicPage("x", page, "1").split("\n").slice(1)).toEqual([
+    ...[".SH NAME", "weave\\-x \\- A title", ".SH DESCRIPTION"],
+    ...[".PP", "A paragraph of \\fBcode\\fR and \\fBmore\\fR."],
+    ...[".IP \\(bu 2", "one goes on", ".IP \\(bu 2", "two"],
+    ".SH NEXT",
+    ...[".PP", ".nf", ".RS 4", "weave status", ".RE", ".fi"],
+    ...[".PP", ".nf", ".RS 4", "| a | b |", ".RE", ".fi"],
+    ...[".PP", "Last.", ""],
+  ]);
+});
+
 test.each<[string, Parameters<typeof flagText>[1], string, string]>([
   [
     "port",
@@ -226,6 +254,9 @@ describe("completion", () => {
     [["launch", "--password-file", "/e"], ["/etc/"]],
     [["launch", "--password", ""], []],
     [["launch", "--plug"], []],
+    [["dns-add", ""], ["web"]],
+    [["dns-add", "--hostname", ""], []],
+    [["dns-add", "-h", ""], []],
     [["attach", "10.32.0.5/12", "w"], ["web"]],
     [["nonsense", ""], []],
   ])("of %p is %p", (words, values) => {

@@ -99,6 +99,7 @@ describe("a router", () => {
       { link: 8900, agreed: 8900 },
     ],
     ["with a bridge of the most that counts", { bridge: { mtu: 9600 } }, { link: 9600, told: 1376 }],
+    ["with a bridge of one byte more, which counts as none", { bridge: { mtu: 9601 } }, { link: 1376 }],
     ["with a bridge without ports, whose MTU means nothing", { bridge: { mtu: 65_535 } }, { link: 1376 }],
     [
       "whose MTU is fixed, whatever was before",

@@ -2,7 +2,7 @@
 // router that the test is.
 import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import { atOnce } from "../../lib/clock/slices.ts";
+import { atOnce, type Work } from "../../lib/clock/slices.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
 import { Admission } from "../../lib/mesh/admission.ts";
@@ -374,6 +374,28 @@ describe("topology gossip", () => {
     };
   }
   const update = (...peers: Peer[]) => encodeTopology(peers);
+
+  test.each(["onGossip", "onBroadcast"] as const)(
+    "what an update has told before its connection ends counts, and is passed on (%s)",
+    (how) => {
+      const { subject, events, names } = gossip();
+      atOnce(subject.inconsistentPeers());
+      const [two, three, four] = [peer(2), peer(3), peer(4)];
+      connect(two, three);
+      connect(three, four);
+      const bytes = update(two, three, four);
+      const work: Work<unknown> =
+        how === "onGossip" ? subject.onGossip(bytes, name(2)) : subject.onBroadcast(name(2), bytes);
+      for (let step = 0; step < 5; step++) work.next();
+      expect(events).toEqual([]);
+      work.return(undefined);
+      expect(events).toEqual(["changed true"]);
+      const told = subject.takePending().map(({ data }) => names(data));
+      expect(told.flat().length).toBeGreaterThan(0);
+      // Peers that nobody has told of, and one that has told of no connection: there is something to ask for.
+      expect(atOnce(subject.inconsistentPeers())).toBeDefined();
+    },
+  );
 
   test("passes on what is new: of gossip later, along our own tree; of a broadcast at once", () => {
     const { subject, events, names, received } = gossip();

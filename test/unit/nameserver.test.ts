@@ -66,6 +66,15 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
+  test("tells nothing where nothing is deleted", () => {
+    let told = 0;
+    const { server } = nameserver(1, clock);
+    server.start(() => ({ unicast: () => true, broadcast: () => void told++, neighbours() {} }));
+    server.add("web.weave.local", "c1", 7);
+    expect([told, server.delete({ containerId: "c2" }), told]).toEqual([1, 0, 1]);
+    expect([server.delete({ containerId: "c1" }), told]).toEqual([1, 2]);
+  });
+
   test("says against whatever contradicts it that its names live, or are gone, and nothing where it does not", () => {
     const address = 7;
     const heard = (a: ReturnType<typeof nameserver>, entry: Partial<Entry>) => {

@@ -335,15 +335,22 @@ describe("the fast datapath", () => {
     expect(take()).toEqual(["11000 health: heartbeats cannot be sent"]);
     expect(sent().all).toBe("0 10000..11000/500 12000 13000");
     expect(subject.watched).toBe(true);
+    // With another MTU of the network it may be over: that is seen at once.
+    clock.advance(500);
+    subject.mtuChanged();
+    expect([sent().all, take()]).toEqual(["13600", []]);
     world.errno = 0;
     clock.advance(1_000);
-    expect(take()).toEqual(["14000 health: good"]);
+    expect(take()).toEqual([expect.stringMatching(/^\d+ health: good$/)]);
+    sent();
+    subject.mtuChanged();
+    expect(sent().all).toBe("");
     world.errno = EAGAIN;
     clock.advance(11_000);
     expect(take()).toEqual([]);
     world.errno = EMSGSIZE;
     clock.advance(10_000);
-    expect(take()).toEqual(["34000 health: heartbeats cannot be sent"]);
+    expect(take()).toEqual(["34600 health: heartbeats cannot be sent"]);
   });
 
   test("answers which test was received last, of the peer's own alone", () => {

@@ -52,9 +52,14 @@ function failing(disk: AllocatorStore, n: number) {
 }
 
 /** Peer one of three that share the range in equal parts, and can reach each other as far as `reachable` says. */
-function first(n = 0, reachable: PeerName[] = [], config: Partial<AllocatorConfig> = {}) {
+function first(
+  n = 0,
+  reachable: PeerName[] = [],
+  config: Partial<AllocatorConfig> = {},
+  memory = new MemoryDisk(),
+) {
   const clock = new SimulatedClock(1_000_000);
-  const disk = new MemoryDisk().mount();
+  const disk = memory.mount();
   const { store, count } = failing(disk, n);
   const sent: { to: PeerName | "all"; kind: number | undefined }[] = [];
   const allocator = new Allocator(
@@ -106,6 +111,21 @@ function first(n = 0, reachable: PeerName[] = [], config: Partial<AllocatorConfi
 }
 
 type Subject = ReturnType<typeof first>;
+
+test("a router that starts again has the ring that it saved, whatever seed it is given", () => {
+  const memory = new MemoryDisk();
+  const { allocator, say, state } = first(0, [TWO], {}, memory);
+  const before = allocator.ring.state();
+  const entries = before.entries.map((entry) =>
+    entry.peer === THREE ? { ...entry, peer: TWO, version: entry.version + 1 } : entry,
+  );
+  say(TWO, { ...before, entries });
+  allocator.stop();
+  const saved = state().ring;
+  expect(saved.map(({ peer }) => peer)).toEqual([ONE, TWO, TWO]);
+  for (const seed of [[ONE, TWO, THREE], [ONE], []])
+    expect(first(0, [TWO], { seed }, memory).state().ring).toEqual(saved);
+});
 
 describe("a disk that refuses a write", () => {
   const holderOf = (subject: Subject, id: string) =>

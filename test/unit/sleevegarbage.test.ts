@@ -2,7 +2,8 @@
 import { expect, spyOn, test } from "bun:test";
 import { writeSync } from "node:fs";
 import { QuietTimes } from "../../lib/clock/quiet.ts";
-import { Counters } from "../../lib/overlay/sleeve/counters.ts";
+import { COUNTERS, Counters } from "../../lib/overlay/sleeve/counters.ts";
+import { Engine } from "../../lib/overlay/sleeve/engine.ts";
 import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import { runEngine } from "../../lib/overlay/sleeve/run.ts";
 import { closePipe, MessageWriter, openPipe } from "../../lib/sys/pipe.ts";
@@ -74,4 +75,21 @@ test("never before it has seen that no frame waits", async () => {
       [30_000, "message"],
     ]),
   ).toEqual([20_001]);
+});
+
+test("waits 10 ms after an exception, counts it, and goes on", async () => {
+  const sleeps: number[] = [];
+  const sleep = spyOn(Bun, "sleepSync").mockImplementation((ms) => void sleeps.push(Number(ms)));
+  const add = spyOn(Counters.prototype, "add");
+  const flush = spyOn(Engine.prototype, "flush").mockImplementationOnce(() => {
+    throw new Error("damaged");
+  });
+  try {
+    await collections([[1_000, "frame"]]);
+    expect(sleeps).toEqual([10]);
+    expect(add.mock.calls.filter(([counter]) => counter === COUNTERS.errors)).toEqual([[COUNTERS.errors, 1]]);
+    expect(flush.mock.calls.length).toBeGreaterThan(1);
+  } finally {
+    for (const spy of [sleep, add, flush]) spy.mockRestore();
+  }
 });

@@ -34,12 +34,32 @@ const { object } = fc.letrec<{ value: unknown; object: JsonObject }>((tie) => ({
     .array(fc.tuple(name, tie("value")), { maxLength: 4 })
     .map((members) => Object.fromEntries(members)) as fc.Arbitrary<JsonObject>,
 }));
+/** A name for each member of these that goes, stays, is another, or is as another of them. */
+const change = (before: JsonObject, picks: readonly number[], values: JsonObject): JsonObject => {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(values)])];
+  const members = names.flatMap((key, i): [string, JsonObject[string]][] => {
+    const [own, other] = [before, values].map((of) => (Object.hasOwn(of, key) ? of[key] : undefined));
+    const inner = typeof own === "object" && !Array.isArray(own) ? (own as JsonObject) : undefined;
+    switch ((picks[i] ?? 0) % 4) {
+      case 0:
+        return own === undefined ? [] : [[key, own]];
+      case 1:
+        return [];
+      case 2:
+        return inner ? [[key, change(inner, picks.slice(1), values)]] : [[key, other]];
+      default:
+        return [[key, other]];
+    }
+  });
+  return Object.fromEntries(members);
+};
 const json = (value: unknown) => JSON.parse(JSON.stringify(value));
 
 describe("differences", () => {
   test("a patch makes the second of the first, over the wire, and is none where they are equal", () => {
     fc.assert(
-      fc.property(object, object, (before, after) => {
+      fc.property(object, object, fc.array(fc.nat(3), { maxLength: 8 }), (before, values, picks) => {
+        const after = change(before, picks, values);
         const patch = difference(before, after);
         if (patch === undefined) expect(json(before)).toEqual(json(after));
         else expect(json(merge(before, JSON.parse(JSON.stringify(patch)) as Patch))).toEqual(json(after));
@@ -49,8 +69,9 @@ describe("differences", () => {
   });
 
   test("what a patch leaves alone stays the same object", () => {
-    const before = { a: { x: 1 }, b: { x: 1 } };
+    const before = { a: { x: 1, y: 1 }, b: { x: 1 } };
     const after = merge(before, { a: { x: 2 } });
+    expect(after).toEqual({ a: { x: 2, y: 1 }, b: { x: 1 } });
     expect(after.b).toBe(before.b);
     expect(before.a.x).toBe(1);
   });

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -136,6 +137,7 @@ test("a file that was removed is written again with all rows and the journal; an
   rmSync(folder, { recursive: true });
   rows.set("unlinked", "2");
   expect(store.restore()).toBe(true);
+  expect(modeOf(folder)).toBe(0o700);
   rows.set("after", "3");
   journal.add([{ at: 2 }]);
   expect(store.restore()).toBe(false);
@@ -175,6 +177,8 @@ test.each([
   expect([...again.rows("room", v.string()).all()]).toEqual([["a", "3"]]);
   again.close();
 });
+
+const modeOf = (at: string) => statSync(at).mode & 0o777;
 
 function earlierCopy(at: string): void {
   const earlier = Store.open(at);

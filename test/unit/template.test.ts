@@ -83,6 +83,19 @@ test.each<[string, string, string]>([
   expect(printed("014")).toBe(signed);
 });
 
+test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])(
+  "%s is no name that a value has by itself",
+  (name) => {
+    expect(() => fill(`{{.Router.${name}}}`)).toThrow(`there is no .${name} here`);
+    const Labels = { app: "web" };
+    expect(fill(`{{.Labels.${name}}} {{index .Labels "${name}"}}`, { Labels })).toBe("<no value> <no value>");
+    const own = Object.fromEntries([[name, "own"]]);
+    expect(fill(`{{.Labels.${name}}} {{index .Labels "${name}"}}`, { Labels: own })).toBe("own own");
+    expect(() => fill(`{{${name} 1}}`)).toThrow(`there is no function "${name}"`);
+    expect(() => fill(`{{$${name}}}`)).toThrow(`there is no variable $${name}`);
+  },
+);
+
 describe("a variable", () => {
   const declared = "{{$x := 1}}";
   test.each([

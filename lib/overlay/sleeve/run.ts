@@ -1,6 +1,5 @@
 // The engine's main loop over its files: the TAP link, the UDP socket, and the pipe of the router's messages.
 
-import { sleepSync } from "bun";
 import { formatMac } from "../../address/mac.ts";
 import { QuietTimes } from "../../clock/quiet.ts";
 import { loadAegis } from "../../crypto/aegis.ts";
@@ -116,7 +115,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
       busy = false;
       counters.add(COUNTERS.errors, 1);
       post({ type: "error", reason: reasonOf(error).slice(0, MAX_REASON), stack: stackOf(error) });
-      sleepSync(ERROR_PAUSE_MS);
+      Bun.sleepSync(ERROR_PAUSE_MS);
     }
     // This thread never returns to the event loop, where garbage is looked for: it would have up to 32 MB of it.
     if (!busy && releases.due(now)) Bun.gc(true);
