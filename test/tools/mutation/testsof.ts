@@ -14,6 +14,14 @@ export function roomOf(file: string): string {
   return first === "lib" ? second.replace(/\.ts$/, "") : first;
 }
 
+/** Paths that a file imports by a name that it computes: all files there that may be meant. */
+function computed(root: string, file: string, text: string): string[] {
+  const imports = text.matchAll(/\bimport\(`(\.[^`$]*\/)\$\{\w+\}([^`$]*)`\)/g);
+  return [...imports].flatMap(([, before = "", after = ""]) =>
+    [...new Glob(`*${after}`).scanSync(join(root, dirname(file), before))].map((name) => before + name),
+  );
+}
+
 export class TestMap {
   /** What each file imports, types aside. */
   readonly #imports = new Map<string, readonly string[]>();
@@ -25,8 +33,9 @@ export class TestMap {
     const map = new TestMap();
     const scanner = new Bun.Transpiler({ loader: "ts" });
     for await (const file of new Glob("{cmd,lib,test}/**/*.ts").scan(root)) {
-      const found = scanner.scanImports(await Bun.file(join(root, file)).text());
-      const paths = found.map(({ path }) => path).filter((path) => path.startsWith("."));
+      const text = await Bun.file(join(root, file)).text();
+      const found = [...scanner.scanImports(text).map(({ path }) => path), ...computed(root, file, text)];
+      const paths = found.filter((path) => path.startsWith("."));
       map.#imports.set(
         file,
         paths.map((path) => relative(root, join(root, dirname(file), path))),
