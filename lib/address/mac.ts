@@ -12,10 +12,17 @@ export function parseMac(text: string): Uint8Array {
   return Uint8Array.from(text.split(":"), (octet) => Number.parseInt(octet, 16));
 }
 
-export function formatMac(octets: Uint8Array): string {
-  let text = "";
-  for (const octet of octets) text += text === "" ? HEX[octet] : `:${HEX[octet]}`;
-  return text;
-}
+const DIGITS = new TextEncoder().encode("0123456789abcdef");
+const COLON = ":".charCodeAt(0);
+const latin1 = new TextDecoder("latin1");
 
-const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));
+/** Return the text in one piece: one put together by + is, until it is compared, a tree of its parts. */
+export function formatMac(octets: Uint8Array): string {
+  const text = new Uint8Array(Math.max(0, 3 * octets.length - 1)).fill(COLON);
+  for (let i = 0; i < octets.length; i++) {
+    const octet = octets[i] ?? 0;
+    text[3 * i] = DIGITS[octet >> 4] ?? 0;
+    text[3 * i + 1] = DIGITS[octet & 15] ?? 0;
+  }
+  return latin1.decode(text);
+}
