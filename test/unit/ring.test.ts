@@ -335,3 +335,20 @@ describe("space", () => {
     );
   });
 });
+
+test("what we said of our own range and did not save is said again, newer, as it is now", () => {
+  const [start, end, us] = [0, 16, nameFromNumber(1n)];
+  const ring = new Ring(start, end, us);
+  const said = (free: number) => ({
+    start,
+    end,
+    seeds: [],
+    entries: [{ token: 0, peer: us, version: 3, free }],
+  });
+  ring.restore(said(16));
+  ring.merge(said(9), () => true);
+  expect(ring.entries).toEqual([{ token: 0, peer: us, version: 4, free: 16 }]);
+  ring.merge(said(9), () => true);
+  ring.merge({ ...said(16), entries: [...ring.entries] }, () => true);
+  expect(ring.entries[0]?.version).toBe(4);
+});

@@ -52,7 +52,7 @@ export function mergeRings(
     throw new RingError("invalid", `A ring of ${theirs.seeds.length} seeds; ${MAX_SEEDS} are the most`);
   }
   const seeded = theirs.seeds.length > 0 && ours.seeds.length > 0;
-  if (seeded && theirs.seeds.join() !== ours.seeds.join()) {
+  if (seeded && !sameSeeds(ours.seeds, theirs.seeds)) {
     throw new RingError("different-seeds", "Received ring was seeded differently from ours");
   }
   if (theirs.start !== ours.start || theirs.end !== ours.end) {
@@ -132,6 +132,9 @@ function choose(us: PeerName, mine: Entry, their: Entry, isInUse: () => boolean)
   if (mine.version > their.version) return mine;
   if (mine.peer === us && their.peer !== us && isInUse()) return mine;
   if (mine.version === their.version) {
+    // We said it, and were cut off before it was saved: what we say now has to be newer.
+    if (mine.peer === us && their.peer === us && mine.free !== their.free)
+      return { ...mine, version: raised(their.version) };
     if (mine.peer === their.peer) return mine;
     // Nobody uses the range: more free addresses win, as in the original; then the greater name, so that all peers
     // choose the same.
@@ -141,6 +144,10 @@ function choose(us: PeerName, mine: Entry, their: Entry, isInUse: () => boolean)
   // Nobody but us raises the version of what is ours, unless it was taken from us.
   if (mine.peer === us && their.peer === us) return { ...mine, version: raised(their.version) };
   return their;
+}
+
+function sameSeeds(a: readonly PeerName[], b: readonly PeerName[]): boolean {
+  return a.length === b.length && a.every((seed, i) => seed === b[i]);
 }
 
 function sameOwners(a: readonly Entry[], b: readonly Entry[]): boolean {
