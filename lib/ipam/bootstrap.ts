@@ -37,7 +37,7 @@ export class RingBootstrap {
   constructor(
     private readonly config: AllocatorConfig,
     private readonly dependencies: Pick<AllocatorDependencies, "clock" | "random" | "log" | "store">,
-    private readonly messenger: Pick<RingMessenger, "send" | "broadcast">,
+    private readonly messenger: Pick<RingMessenger, "vote" | "broadcast">,
     /** The peers have agreed to divide the range among these. */
     private readonly agreed: (peers: readonly PeerName[]) => void,
   ) {
@@ -131,7 +131,7 @@ export class RingBootstrap {
     if (!this.#awaited || this.unheard.length > 0) return;
     const { proposer } = this.#consensus ?? {};
     if (!this.#consensus) this.messenger.broadcast();
-    else if (proposer !== undefined && proposer !== this.config.ourName) this.messenger.send(proposer);
+    else if (proposer !== undefined && proposer !== this.config.ourName) this.messenger.vote(proposer);
   }
 
   /** There is a ring. */
@@ -180,7 +180,7 @@ export class RingBootstrap {
     if (this.#awaited) this.#proposeLater();
     try {
       this.dependencies.store.saveVote({ ...this.#consensus.own, range: this.#range });
-      if (proposer === undefined || proposer === this.config.ourName || !this.messenger.send(proposer))
+      if (proposer === undefined || proposer === this.config.ourName || !this.messenger.vote(proposer))
         this.messenger.broadcast();
     } catch (error) {
       this.dependencies.log.error(reasonOf(error));

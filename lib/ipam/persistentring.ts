@@ -1,5 +1,6 @@
 // The ring of this peer, the space that it gives us, and their record on disk.
 import { type AddressRange, cidrRange, rangeSize } from "../address/ipv4.ts";
+import { Soon } from "../clock/soon.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
@@ -9,19 +10,24 @@ import { Ring, type RingView } from "./ring/ring.ts";
 import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
 
+/** Delay of a save that nothing waits for. */
+const SAVE_LATER_MS = 5_000;
+
 export class PersistentRing {
   readonly #ring: Ring;
   #unshared = false;
   /** The ring on disk is older than ours. */
   #dirty = false;
+  readonly #later: Soon;
 
   constructor(
     private readonly config: Pick<AllocatorConfig, "ourName" | "universe">,
-    private readonly dependencies: Pick<AllocatorDependencies, "log" | "store" | "owns">,
+    private readonly dependencies: Pick<AllocatorDependencies, "clock" | "log" | "store" | "owns">,
     private readonly space: Space,
   ) {
     const { start, end } = cidrRange(config.universe);
     this.#ring = new Ring(start, end, config.ourName);
+    this.#later = new Soon(dependencies.clock, () => this.#flush());
   }
 
   get ring(): RingView {
@@ -97,8 +103,7 @@ export class PersistentRing {
 
   /** Report the free addresses in our ranges. */
   reportFree(): void {
-    if (!this.#ring.empty && this.#ring.reportFree((range) => this.space.freeCount(range)))
-      this.#dirty = true;
+    if (!this.#ring.empty && this.#ring.reportFree((range) => this.space.freeCount(range))) this.saveLater();
   }
 
   /** Bring the space in line with the ring. */
@@ -108,23 +113,29 @@ export class PersistentRing {
     this.dependencies.owns?.(ranges);
   }
 
-  /** Save with the next tick: nothing that others rely on has changed, and they say it again. */
+  /** Save within SAVE_LATER_MS: nothing that others rely on has changed, and they say it again. */
   saveLater(): void {
     this.#dirty = true;
+    this.#later.within(SAVE_LATER_MS);
   }
 
-  /** Save what has not been saved yet. */
-  flush(): void {
+  /** Save what has not been saved yet, and nothing later. */
+  stop(): void {
+    this.#later.stop();
+    this.#flush();
+  }
+
+  #flush(): void {
     if (this.#dirty) this.save();
   }
 
-  /** Save, or try again with the next tick: what other peers have said can be had from them again. */
+  /** Save, or try again later: what other peers have said can be had from them again. */
   save(): void {
     try {
       this.#write();
     } catch (error) {
       if (!this.#dirty) this.dependencies.log.error(reasonOf(error));
-      this.#dirty = true;
+      this.saveLater();
     }
   }
 

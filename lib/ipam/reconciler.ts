@@ -56,8 +56,8 @@ export class RingReconciler {
     return [...this.#unconfirmed.ranges, ...this.#disputes.contested, ...this.#ofNamesake()];
   }
 
-  get limit(): Limit {
-    return this.#disputes.limit;
+  get limits(): Limit[] {
+    return [this.#disputes.limit, this.#unconfirmed.limit];
   }
 
   /** What is wrong between our ring and those of others, for the status. */

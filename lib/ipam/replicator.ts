@@ -27,6 +27,9 @@ import { SpaceRequests } from "./spacerequests.ts";
 import { TakeOvers } from "./takeover.ts";
 import { decodeRange, type IpamState, MESSAGE, readState } from "./wire.ts";
 
+/** Nicknames that are learned in one step. */
+const NICKNAME_STEP = 1_024;
+
 /** What the allocator is told. */
 export interface ReplicatorListener {
   /** Our ring has given in to another: none of our addresses is known to be ours. */
@@ -104,7 +107,7 @@ export class RingReplicator implements Gossiper, Gate {
     this.bootstrap.stop();
     this.#messenger.stop();
     this.#takeOvers.stop();
-    this.#persistent.flush();
+    this.#persistent.stop();
   }
 
   /** To be called every few seconds. */
@@ -113,7 +116,6 @@ export class RingReplicator implements Gossiper, Gate {
     this.#reconciler.tick();
     if (!this.#leaving) this.#takeOvers.heal();
     this.reportFree();
-    this.#persistent.flush();
   }
 
   /** Ranges that are ours and not to be handed out yet. */
@@ -142,7 +144,7 @@ export class RingReplicator implements Gossiper, Gate {
       this.nicknames.limit,
       this.#donor.quota.limit,
       this.#requests.limit,
-      this.#reconciler.limit,
+      ...this.#reconciler.limits,
     ];
   }
 
@@ -271,7 +273,7 @@ export class RingReplicator implements Gossiper, Gate {
   *#update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Work<Change> {
     // Nothing has changed until this, which takes long, has ended.
     const state = yield* readState(message);
-    this.nicknames.learn(state.nicknames, (name) => this.#wantsNickname(name));
+    yield* this.#learnNicknames(state.nicknames);
     if (state.ring) {
       const change = this.#reconciler.merge(state.ring, speaker);
       if (speaker === state.ring.peer) this.#handover.heard(speaker, state.ring);
@@ -289,6 +291,14 @@ export class RingReplicator implements Gossiper, Gate {
       this.establish();
     }
     return "nothing";
+  }
+
+  *#learnNicknames(told: ReadonlyMap<PeerName, string>): Work {
+    const names = [...told];
+    for (let at = 0; at < names.length; at += NICKNAME_STEP) {
+      this.nicknames.learn(names.slice(at, at + NICKNAME_STEP), (name) => this.#wantsNickname(name));
+      yield;
+    }
   }
 
   #wantsNickname(name: PeerName): boolean {

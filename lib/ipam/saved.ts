@@ -3,9 +3,9 @@ import * as v from "valibot";
 import type { AddressRange, Cidr, IPv4 } from "../address/ipv4.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
-import { reasonOf } from "../sys/reason.ts";
 import type { Claims, NodeId } from "./consensus.ts";
-import type { Entry, RingState } from "./ring/entry.ts";
+import { packEntries, unpackEntries } from "./packed.ts";
+import type { RingState } from "./ring/entry.ts";
 import { Ring } from "./ring/ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
@@ -19,47 +19,33 @@ const Version = v.pipe(
   v.transform((version) => Math.min(version, 2 ** 32 - 1)),
 );
 
-/** Check that a ring can be loaded: a router would refuse one that cannot at every start. */
-const loadable = <T extends RingState & Pick<SavedRing, "peer">>() =>
-  v.rawCheck<T>(({ dataset, addIssue }) => {
-    if (!dataset.typed) return;
-    const { start, end, peer } = dataset.value;
-    try {
-      new Ring(start, end, peer).restore(dataset.value);
-    } catch (error) {
-      addIssue({ message: reasonOf(error) });
-    }
-  });
+/** Throw RingError for a ring that cannot be loaded: a router would refuse it at every start. */
+const checkLoadable = (ring: SavedRing) => new Ring(ring.start, ring.end, ring.peer).restore(ring);
+
+const Entries = v.union([
+  v.pipe(v.string(), v.transform(unpackEntries)),
+  // Of earlier versions.
+  v.array(v.object({ token: Address, peer: Name, version: Version, free: Count })),
+]);
 
 const RingSchema = v.pipe(
   v.object({
     peer: Name,
     start: Address,
     end: Address,
-    entries: v.array(v.object({ token: Address, peer: Name, version: Version, free: Count })),
+    entries: Entries,
     seeds: v.array(Name),
     alone: v.optional(v.boolean(), false),
   }),
-  loadable(),
+  v.transform((ring) => {
+    checkLoadable(ring);
+    return ring;
+  }),
 );
 
-const isCount = (value: unknown) => typeof value === "number" && Number.isInteger(value) && value >= 0;
-const isName = (value: unknown) => typeof value === "string" && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(value);
-
-/** A ring that RingSchema reads. Peers can make one so long that the schema itself takes 100 ms. */
-const WrittenRing = v.pipe(
-  v.custom<SavedRing>((value) => {
-    const { peer, entries, seeds } = value as SavedRing;
-    if (!isName(peer) || !Array.isArray(entries) || !Array.isArray(seeds)) return false;
-    return (
-      seeds.every(isName) &&
-      entries.every(
-        (entry: Entry) =>
-          isCount(entry.token) && isName(entry.peer) && isCount(entry.version) && isCount(entry.free),
-      )
-    );
-  }, "not a ring"),
-  loadable(),
+/** A ring that was checked as it is, and packed: to read it again takes as long as to write it. */
+const WrittenRing = v.custom<Omit<SavedRing, "entries"> & { readonly entries: string }>(
+  (value) => typeof value === "object",
 );
 
 const Uid = v.pipe(
@@ -154,10 +140,12 @@ export function allocatorStore(store: Store): AllocatorStore {
     path: store.path,
     loadRing: () => rings.get(RING),
     // Peers act on what we say of our ranges: a power cut must not take it back.
-    saveRing: ({ peer, start, end, entries, seeds, alone = false }) =>
-      store.durably(() =>
-        writtenRings.set(RING, { peer, start, end, entries: [...entries], seeds: [...seeds], alone }),
-      ),
+    saveRing(ring) {
+      checkLoadable(ring);
+      const { peer, start, end, entries, seeds, alone = false } = ring;
+      const written = { peer, start, end, entries: packEntries(entries), seeds, alone };
+      store.durably(() => writtenRings.set(RING, written));
+    },
     loadVote: () => votes.get(VOTE),
     saveVote: (vote) => store.durably(() => votes.set(VOTE, plain(vote))),
     loadHolders: () => holders.all(),

@@ -2,7 +2,9 @@
 // are not handed out until the owner has confirmed, or cannot be asked.
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import type { PeerName } from "../mesh/name.ts";
+import type { Limit } from "../sys/limit.ts";
 import { RangeSet } from "./rangeset.ts";
+import { MAX_ENTRIES } from "./ring/entry.ts";
 
 /** Time for an owner that is not connected to object through others. */
 const GONE_MS = 2_000;
@@ -10,6 +12,10 @@ const GONE_MS = 2_000;
 const SILENT_MS = 120_000;
 /** Ranges of one owner; more are joined into one that spans them. */
 const MAX_RANGES = 64;
+/** Owners that are waited for by name: a liar can give us the ranges of thousands with each message. */
+const MAX_OWNERS = 1_024;
+/** Ranges of further owners that are collected before they are joined: more than a ring has. */
+const MAX_COLLECTED = 2 * MAX_ENTRIES;
 /** Owners that the status names. */
 const MAX_SHOWN = 16;
 
@@ -21,11 +27,25 @@ interface Unconfirmed {
 export class UnconfirmedRanges {
   /** By the owner that has to confirm. */
   readonly #waiting = new Map<PeerName, Unconfirmed>();
+  /** Ranges of further owners, which wait as long as for a silent one, and when the last one was added. */
+  #further: AddressRange[] = [];
+  #furtherSince = 0;
+
+  get limit(): Limit {
+    return { name: "unconfirmed-owners", value: this.#waiting.size, max: MAX_OWNERS };
+  }
 
   /** Add ranges that were `from`'s and are said to be ours. */
   add(ranges: readonly AddressRange[], from: PeerName, since: number): void {
+    if (this.#waiting.size >= MAX_OWNERS && !this.#waiting.has(from)) return this.#addFurther(ranges, since);
     const all = [...(this.#waiting.get(from)?.ranges ?? []), ...ranges];
     this.#waiting.set(from, { ranges: all.length > MAX_RANGES ? [spanOf(all)] : all, since });
+  }
+
+  #addFurther(ranges: readonly AddressRange[], since: number): void {
+    for (const range of ranges) this.#further.push(range);
+    this.#furtherSince = since;
+    if (this.#further.length > MAX_COLLECTED) this.#further = RangeSet.of(this.#further).ranges;
   }
 
   /** Owners that have to confirm. */
@@ -43,11 +63,16 @@ export class UnconfirmedRanges {
     let expired = false;
     for (const [from, { since }] of this.#waiting)
       if (now - since >= (isReachable(from) ? SILENT_MS : GONE_MS)) expired = this.#waiting.delete(from);
+    if (this.#further.length > 0 && now - this.#furtherSince >= SILENT_MS) {
+      this.#further = [];
+      expired = true;
+    }
     return expired;
   }
 
   get ranges(): AddressRange[] {
-    return [...this.#waiting.values()].flatMap(({ ranges }) => ranges);
+    const named = [...this.#waiting.values()].flatMap(({ ranges }) => ranges);
+    return [...named, ...RangeSet.of(this.#further).ranges];
   }
 
   /** For the status. */
@@ -55,7 +80,7 @@ export class UnconfirmedRanges {
     const problems: string[] = [];
     for (const [owner, { ranges }] of this.#waiting) {
       if (problems.length === MAX_SHOWN) {
-        const more = this.#waiting.size - MAX_SHOWN;
+        const more = this.#further.length > 0 ? "many" : this.#waiting.size - MAX_SHOWN;
         return [
           ...problems,
           `ranges of ${more} more peers were donated to us by others; not used until they confirm`,
@@ -71,8 +96,8 @@ export class UnconfirmedRanges {
 }
 
 const spanOf = (ranges: readonly AddressRange[]): AddressRange => ({
-  start: Math.min(...ranges.map(({ start }) => start)),
-  end: Math.max(...ranges.map(({ end }) => end)),
+  start: ranges.reduce((least, { start }) => Math.min(least, start), Number.POSITIVE_INFINITY),
+  end: ranges.reduce((most, { end }) => Math.max(most, end), 0),
 });
 
 /** A range and who owned it. */

@@ -61,7 +61,7 @@ function octetsOf(name: PeerName): Uint8Array {
 const digit = (code: number) => (code < 58 ? code - 48 : code - 87);
 
 /** Return the name of a number of 48 bits. */
-function named(number: number): PeerName {
+export function nameFromInteger(number: number): PeerName {
   let name = known.get(number);
   if (name === undefined) {
     const octets = new Uint8Array(NAME_LENGTH);
@@ -77,18 +77,23 @@ function named(number: number): PeerName {
   return name;
 }
 
-/** Return the name as a number, first octet highest, as gob carries it. */
-export function nameToNumber(name: PeerName): bigint {
+/** Return the name as a number of 48 bits, first octet highest. */
+export function nameToInteger(name: PeerName): number {
   let number = 0;
   for (let i = 0; i < 3 * NAME_LENGTH; i += 3)
     number = number * 256 + digit(name.charCodeAt(i)) * 16 + digit(name.charCodeAt(i + 1));
-  return BigInt(number);
+  return number;
+}
+
+/** Return the name as gob carries it. */
+export function nameToNumber(name: PeerName): bigint {
+  return BigInt(nameToInteger(name));
 }
 
 /** Return the name of a number; throws PeerNameError for more than 48 bits. */
 export function nameFromNumber(value: bigint): PeerName {
   if (value < 0n || value >= 1n << 48n) throw new PeerNameError(value.toString(16));
-  return named(Number(value));
+  return nameFromInteger(Number(value));
 }
 
 /** Return the six octets of a name. */
@@ -101,5 +106,5 @@ export function nameFromBytes(bytes: Uint8Array): PeerName {
   if (bytes.length > NAME_LENGTH) throw new PeerNameError(bytes.toHex());
   let number = 0;
   for (const octet of bytes) number = number * 256 + octet;
-  return named(number);
+  return nameFromInteger(number);
 }

@@ -1,17 +1,21 @@
 // Rings of as many entries as there may be, of a peer that sends ever others: no step of the event loop writes or encodes one,
 // and what is ours is on disk all the same.
+import { jscDescribe } from "bun:jsc";
 import { expect, test } from "bun:test";
 import { cidrRange, parseCidr } from "../../lib/address/ipv4.ts";
 import type { Timer } from "../../lib/clock/clock.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import { finish, Slices } from "../../lib/clock/slices.ts";
+import { atOnce, finish, Slices } from "../../lib/clock/slices.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
 import { type Entry, MAX_ENTRIES } from "../../lib/ipam/ring/entry.ts";
-import type { SavedRing } from "../../lib/ipam/saved.ts";
-import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
+import { Ring } from "../../lib/ipam/ring/ring.ts";
+import { allocatorStore, type SavedRing } from "../../lib/ipam/saved.ts";
+import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
+import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { GossipSender } from "../../lib/mesh/gossipsender.ts";
+import { encodeTagged } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { MemoryDisk } from "../support/allocators.ts";
@@ -53,6 +57,12 @@ class BusyClock extends SimulatedClock {
   }
 }
 
+/** What is sent to single peers. */
+interface Unicast {
+  readonly to: PeerName;
+  readonly message: Uint8Array;
+}
+
 function subject() {
   const clock = new BusyClock(1_000_000);
   const saved: SavedRing[] = [];
@@ -72,7 +82,12 @@ function subject() {
     },
     { clock, random: seededRandom(1n), log: silentLog, store },
   );
-  allocator.start({ unicast: () => true, broadcast: () => {}, neighbours: () => {} });
+  const unicasts: Unicast[] = [];
+  allocator.start({
+    unicast: (to, message) => unicasts.push({ to, message }) > 0,
+    broadcast: () => {},
+    neighbours: () => {},
+  });
   saved.length = 0;
   const slices = new Slices(clock);
   /** Hear a message in slices; returns after how many turns of the event loop it was taken. */
@@ -92,7 +107,7 @@ function subject() {
     expect(ended).toBe(true);
     return clock.turns - before;
   };
-  return { allocator, clock, saved, hear, slices };
+  return { allocator, clock, saved, hear, slices, unicasts };
 }
 
 test("are decoded over many turns, and saved once in a tick, unless they change what is ours", () => {
@@ -131,4 +146,87 @@ test("are encoded over many turns, as they were when that began", () => {
   expect(allocator.ring.entries).not.toEqual(before);
   const payload = sent[0]?.subarray(-whole.length) ?? new Uint8Array();
   expect(decodeState(payload).ring?.entries).toEqual(before);
+});
+
+test("are sent to all that ask meanwhile over many turns, encoded once, with a denial behind", () => {
+  const { allocator, clock, hear, unicasts } = subject();
+  hear(ring(1));
+  unicasts.length = 0;
+  // The first question comes alone; the others wait while its answer is encoded.
+  const askers = Array.from({ length: 9 }, (_, i) => nameFromNumber(BigInt(100 + i)));
+  const question = encodeTagged(
+    MESSAGE.ringUpdate,
+    encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring: undefined }),
+  );
+  for (const asker of askers) {
+    const handled = allocator.gossiper.onUnicast(asker, question, asker);
+    if (handled) atOnce(finish(handled));
+  }
+  const request = encodeRangeMessage(MESSAGE.spaceRequest, { start: HALF, end });
+  void allocator.gossiper.onUnicast(LIAR, request, LIAR);
+  expect(unicasts).toEqual([]);
+  const began = clock.turns;
+  clock.turned = () => {};
+  clock.advance(0);
+  expect(clock.turns - began).toBeGreaterThan(100);
+  expect(unicasts.map(({ to }) => to)).toEqual([...askers, LIAR, LIAR]);
+  expect(new Set(unicasts.map(({ message }) => message)).size).toBe(3);
+  expect(unicasts.map(({ message: [kind] }) => kind).slice(-2)).toEqual([
+    MESSAGE.ringUpdate,
+    MESSAGE.spaceRequestDenied,
+  ]);
+  const { message = new Uint8Array() } = unicasts[8] ?? {};
+  expect(decodeState(message.subarray(1)).ring?.entries).toEqual([...allocator.ring.entries]);
+});
+
+test("are given to the disk as one short text", () => {
+  const { allocator, hear } = subject();
+  hear(ring(1));
+  const written: unknown[] = [];
+  const rows = { set: (_key: string, value: unknown) => written.push(value) };
+  const store = { path: "", rows: () => rows, durably: (change: () => void) => change() };
+  allocatorStore(store as never).saveRing({ ...allocator.ring.state(), peer: ONE });
+  // SQLite takes as long as there are bytes; an object for each entry would take as long again.
+  let values = 0;
+  const text = JSON.stringify(written, (_, value) => {
+    values++;
+    return value;
+  });
+  expect(values).toBeLessThan(20);
+  expect(text.length).toBeLessThan(25 * MAX_ENTRIES);
+});
+
+test("are merged in a few walks along both, by names that are compared as they are", () => {
+  let reads = 0;
+  const counted = (version: number): Entry[] =>
+    Array.from({ length: MAX_ENTRIES }, (_, i) => ({
+      get token() {
+        reads++;
+        return start + i;
+      },
+      peer: nameFromNumber(BigInt(1_000 + i + version)),
+      version,
+      free: 1,
+    }));
+  const rings = [1, 2].map((version) => ({ start, end, entries: counted(version), seeds: [] }));
+  const merged = new Ring(start, end, ONE);
+  for (const each of rings) merged.merge(each, () => false);
+  expect(merged.entries.map(({ version }) => version)).toEqual(Array(MAX_ENTRIES).fill(2));
+  expect(reads).toBeLessThan(40 * MAX_ENTRIES);
+  // A rope is put together when it is first compared: 30 ms for so many.
+  expect(jscDescribe(merged.entries[9]?.peer)).not.toContain("rope");
+});
+
+test("of which each gives us ranges of thousands more are remembered for as many owners as there is room for", () => {
+  const ranges = new UnconfirmedRanges();
+  for (let round = 0; round < 5; round++)
+    for (let i = 0; i < MAX_ENTRIES; i++)
+      ranges.add([{ start: 2 * i, end: 2 * i + 1 }], nameFromNumber(BigInt(round * MAX_ENTRIES + i)), round);
+  expect(ranges.limit).toMatchObject({ value: 1_024, max: 1_024 });
+  expect(ranges.ranges.length).toBe(1_024 + MAX_ENTRIES);
+  expect(ranges.problems((peer) => peer).at(-1)).toStartWith("ranges of many more peers were donated");
+  // Those of unreachable owners that are known by name wait for 2 s.
+  expect([ranges.expire(2_000, () => false), ranges.ranges.length]).toEqual([true, MAX_ENTRIES]);
+  expect([ranges.expire(120_003, () => false), ranges.ranges.length]).toEqual([false, MAX_ENTRIES]);
+  expect([ranges.expire(120_004, () => false), ranges.ranges.length]).toEqual([true, 0]);
 });

@@ -31,10 +31,10 @@ function messenger() {
 describe("the messenger", () => {
   test("sends nothing before there is a channel, and says so", () => {
     const { subject, sent, open } = messenger();
-    expect([subject.send(TWO), subject.requestSpace(TWO, { start: 1, end: 2 })]).toEqual([false, false]);
+    expect([subject.vote(TWO), subject.requestSpace(TWO, { start: 1, end: 2 })]).toEqual([false, false]);
     subject.broadcast();
     open();
-    expect([subject.send(TWO), subject.send(THREE)]).toEqual([true, false]);
+    expect([subject.vote(TWO), subject.vote(THREE)]).toEqual([true, false]);
     expect(sent.map(({ to }) => to)).toEqual([TWO]);
   });
 
