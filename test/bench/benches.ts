@@ -6,6 +6,7 @@ import { ipamBench } from "./ipam.ts";
 import { meshBench } from "./mesh.ts";
 import { npcBench } from "./npc.ts";
 import { overlayBench } from "./overlay.ts";
+import { ringsBench } from "./rings.ts";
 import type { Row } from "./row.ts";
 import { sleeveBench } from "./sleeve.ts";
 
@@ -56,6 +57,11 @@ export const BENCHES: Readonly<Record<string, Bench>> = {
     about: "addresses through the control API, and the first of a fresh cluster",
     reference: "a request that asks for nothing",
     run: ipamBench,
+  },
+  rings: {
+    about: "the control API while an admitted peer streams rings of 32,768 owners",
+    reference: "the same router before",
+    run: ringsBench,
   },
   mesh: {
     about: "full meshes from a cold start, and idle",

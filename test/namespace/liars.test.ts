@@ -63,7 +63,17 @@ test("a peer that floods takes neither the API nor an honest peer nor its addres
     b.weave("attach", "--netns", pods[1]),
   ]);
   const before = await honest();
-  for (const name of ["heartbeats", "units", "relays", "churn", "rings", "names", "requests"]) {
+  for (const name of [
+    "heartbeats",
+    "units",
+    "relays",
+    "churn",
+    "rings",
+    "names",
+    "requests",
+    "longRings",
+    "gifts",
+  ]) {
     await attack([name], async () => {
       for (let i = 0; i < 15; i++) expect(await a.status()).toContain("Service: router");
       // The same connection, from the same port.

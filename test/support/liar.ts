@@ -4,6 +4,7 @@
 import { connect, type Socket } from "node:net";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import { CHANNEL as DNS, encodeNames } from "../../lib/dns/wire.ts";
+import { MAX_ENTRIES } from "../../lib/ipam/ring/entry.ts";
 import { encodeRangeMessage, encodeState, CHANNEL as IPAM, MESSAGE } from "../../lib/ipam/wire.ts";
 import type { Framing } from "../../lib/mesh/framing.ts";
 import { Handshake } from "../../lib/mesh/handshake.ts";
@@ -80,9 +81,18 @@ class Liar {
   gossip(channel: string, payload: Uint8Array, kind: "gossip" | "broadcast" = "gossip"): Promise<void> {
     return this.send(encodeGossip({ kind, channel, source: this.name, payload }));
   }
+
+  /** Send a message to the victim alone. */
+  unicast(channel: string, payload: Uint8Array): Promise<void> {
+    return this.send(
+      encodeGossip({ kind: "unicast", channel, source: this.name, destination: VICTIM, payload }),
+    );
+  }
 }
 
 const BASE = 0x020000000000;
+/** The name of the peer that is attacked. */
+const VICTIM = process.env["VICTIM"] as PeerName;
 let version = 10;
 
 /** `count` peers that nobody else has heard of, in a circle, each connected to the liar as well. */
@@ -140,6 +150,37 @@ function ring(liar: Liar): Uint8Array {
   });
 }
 
+/**
+ * A ring of as many entries as there may be, newer than all before: the upper half of the range in pieces of peers that there
+ * are not, every other one as a gift to the victim.
+ */
+function longRing(liar: Liar, gifts: boolean): Uint8Array {
+  const [start, end] = [0x0a200000, 0x0a300000];
+  version++;
+  const size = (end - start) / 2 / MAX_ENTRIES;
+  const entries = Array.from({ length: MAX_ENTRIES - 1 }, (_, i) => ({
+    token: (start + end) / 2 + i * size,
+    peer: gifts && (i + version) % 2 === 0 ? VICTIM : nameFromNumber(BigInt(BASE + i + version * 7)),
+    version: 2 ** 31 + version,
+    free: size,
+  }));
+  return encodeState({
+    now: BigInt(Math.floor(Date.now() / 1000)),
+    nicknames: new Map(),
+    consensus: undefined,
+    ring: { start, end, peer: liar.name, entries, seeds: [] },
+  });
+}
+
+/** Send long rings in all ways that there are. */
+async function longRings(liar: Liar, gifts: boolean): Promise<void> {
+  while (!liar.closed) {
+    await liar.gossip(IPAM, longRing(liar, gifts));
+    await liar.gossip(IPAM, longRing(liar, gifts), "broadcast");
+    await liar.unicast(IPAM, encodeTagged(MESSAGE.ringUpdate, longRing(liar, gifts)));
+  }
+}
+
 const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
   /** The smallest messages that there are, at line rate. */
   async heartbeats(liar) {
@@ -188,14 +229,12 @@ const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
   async rings(liar) {
     while (!liar.closed) await liar.gossip(IPAM, ring(liar), version % 2 ? "gossip" : "broadcast");
   },
+  longRings: (liar) => longRings(liar, false),
+  gifts: (liar) => longRings(liar, true),
   /** Asks for all addresses, over and over. */
   async requests(liar) {
     const message = encodeRangeMessage(MESSAGE.spaceRequest, { start: 0x0a200000, end: 0x0a300000 });
-    const destination = process.env["VICTIM"] as PeerName;
-    while (!liar.closed)
-      await liar.send(
-        encodeGossip({ kind: "unicast", channel: IPAM, source: liar.name, destination, payload: message }),
-      );
+    while (!liar.closed) await liar.unicast(IPAM, message);
   },
   async names(liar) {
     for (let i = 0; !liar.closed; i++) await liar.gossip(DNS, names(liar, i * 1_000, 1_000), "broadcast");
