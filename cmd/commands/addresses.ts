@@ -1,4 +1,4 @@
-// Address arguments (lib/address/wanted.ts). None at all means net:default where addresses are taken, all where they are given back.
+// Address arguments (lib/address/wanted.ts); none at all means net:default.
 import {
   AddressError,
   type Cidr,
@@ -11,7 +11,7 @@ import {
 } from "../../lib/address/ipv4.ts";
 import { parseContainerCidr } from "../../lib/address/subnet.ts";
 import { parseWanted, type WantedAddress } from "../../lib/address/wanted.ts";
-import { type ApiClient, holders } from "../../lib/api/client.ts";
+import type { ApiClient } from "../../lib/api/client.ts";
 import { Addresses } from "../../lib/api/shapes.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -22,7 +22,7 @@ import { waitReason, withProgress } from "../waiting.ts";
 
 /** What ADDRESS is where addresses are given back. */
 export const GIVEN_BACK =
-  "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for those of that subnet, or net:default for those of the default subnet; without any, all.";
+  "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for those of that subnet, or net:default, the default.";
 
 /** Print the addresses of `id` that a command was about. */
 export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
@@ -52,12 +52,10 @@ export function splitAddresses(args: readonly string[]): {
 } {
   const count = args.findIndex((arg) => !LIKE_AN_ADDRESS.test(arg));
   const end = count < 0 ? args.length : count;
-  return { addresses: args.slice(0, end).map(readArgument), rest: args.slice(end) };
+  const addresses = args.slice(0, end).map(readArgument);
+  const defaulted: WantedAddress[] = addresses.length > 0 ? addresses : [{ kind: "net", subnet: undefined }];
+  return { addresses: defaulted, rest: args.slice(end) };
 }
-
-/** Return what is to be taken where no argument says so. */
-export const orDefault = (addresses: readonly WantedAddress[]): readonly WantedAddress[] =>
-  addresses.length > 0 ? addresses : [{ kind: "net", subnet: undefined }];
 
 function readArgument(arg: string): WantedAddress {
   try {
@@ -122,7 +120,7 @@ export async function acquire(
   const told = (answer: Promise<string>) => withProgress(args, answer, () => waitReason(api, id));
   const got: Cidr[] = [];
   try {
-    for (const address of orDefault(addresses)) {
+    for (const address of addresses) {
       if (address.kind !== "net") {
         const cidr = address.kind === "own" ? address.cidr : await inDefaultSubnet(api, address.address);
         refuseEdges(cidr);
@@ -148,13 +146,12 @@ function warnOfOverlap(cidr: Cidr): void {
   if (route) warn(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
 }
 
-/** The addresses of `id` that the arguments mean; all without any. */
+/** The addresses of `id` that the arguments mean. */
 export async function lookup(
   api: ApiClient,
   id: string,
   addresses: readonly WantedAddress[],
 ): Promise<Cidr[]> {
-  if (addresses.length === 0) return ((await holders(api)).get(id) ?? []).map(parseCidr);
   const found = await Promise.all(
     addresses.map(async (address) => {
       if (address.kind === "own") return [address.cidr];

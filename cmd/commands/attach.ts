@@ -16,7 +16,7 @@ import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { progressClient } from "../waiting.ts";
-import { acquire, answerAddresses, GIVEN_BACK, lookup, orDefault, release } from "./addresses.ts";
+import { acquire, answerAddresses, GIVEN_BACK, lookup, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { NOT_RUNNING, target, WHERE } from "./target.ts";
 
@@ -88,10 +88,7 @@ export const attach: Command = {
       await whereThereIsDns(() => addName(api, id, fqdn, ipsOf(cidrs)));
     }
     if (kind === "runtime") {
-      const noted = cidrs.map((cidr, i) => ({
-        cidr: formatCidr(cidr),
-        asked: orDefault(addresses)[i]?.kind !== "net",
-      }));
+      const noted = cidrs.map((cidr, i) => ({ cidr: formatCidr(cidr), asked: addresses[i]?.kind !== "net" }));
       await note(api, id, { addresses: noted, multicastRoute });
     }
     answerAddresses(args, id, cidrs);
@@ -150,8 +147,8 @@ export const detach: Command = {
   group: "Containers",
   description: "Take a container off the network",
   examples: [
-    { command: "weave detach web", does: "Take all addresses of container web off" },
-    { command: "weave detach net:10.34.0.0/16 web", does: "Take those of this subnet off" },
+    { command: "weave detach web", does: "Take container web's addresses in the default subnet off" },
+    { command: "weave detach net:10.34.0.0/16 web", does: "Take those in this subnet off" },
     { command: "weave detach --netns /run/netns/blue", does: "Take any network namespace off" },
   ],
   positionals: "[ADDRESS…] [CONTAINER]",

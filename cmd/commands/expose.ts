@@ -81,7 +81,7 @@ export const hide: Command = {
   group: "Network",
   description: "Take an address of this host off the network",
   examples: [
-    { command: "weave hide", does: "Take all addresses of this host off" },
+    { command: "weave hide", does: "Take this host's address in the default subnet off" },
     { command: "weave hide 10.32.0.99/12", does: "Take this one off" },
   ],
   positionals: "[ADDRESS…]",
@@ -93,7 +93,10 @@ export const hide: Command = {
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = progressClient(args);
     const cidrs = await lookup(api, EXPOSE_ID, addresses);
-    if (cidrs.length === 0) remark(args, "weave hide: no address of this host is exposed");
+    if (cidrs.length === 0) {
+      const where = positionals.length > 0 ? "there" : "in the default subnet";
+      remark(args, `weave hide: no address of this host is exposed ${where}; see 'weave ps weave:expose'`);
+    }
     for (const cidr of cidrs) {
       await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {
         // Hidden before, or by a hide that failed half way.

@@ -1,6 +1,6 @@
 // What commands do beside what they print: addresses all or none, peers that stay named.
 import { expect, test } from "bun:test";
-import { acquire, lookup, splitAddresses } from "../../cmd/commands/addresses.ts";
+import { acquire, splitAddresses } from "../../cmd/commands/addresses.ts";
 import { unnamedNeighbours } from "../../cmd/commands/migrate.ts";
 import { formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError } from "../../lib/api/client.ts";
@@ -47,26 +47,6 @@ test("addresses that the holder had before are neither given back nor new", asyn
   const { cidrs, fresh } = await attempt();
   expect(cidrs.map(formatCidr)).toEqual(["10.32.0.1/12", "192.0.2.5/32", "10.32.0.8/12", "10.32.0.9/12"]);
   expect(fresh.map(formatCidr)).toEqual(["10.32.0.8/12", "10.32.0.9/12"]);
-});
-
-test("without an argument, one of the default subnet is taken, and all are given back", async () => {
-  const calls: string[] = [];
-  const api: ApiClient = async (method, path) => {
-    calls.push(`${method} ${path}`);
-    if (path !== "/ip") return "10.32.0.1/12";
-    return JSON.stringify({ owned: [{ containerid: "c1", addrs: ["10.32.0.1/12", "192.0.2.5/24"] }] });
-  };
-  const { addresses } = splitAddresses(["c1"]);
-  const { cidrs } = await acquire(api, C1, addresses, { options: {} });
-  const of = async (id: string, args: string[]) =>
-    (await lookup(api, id, splitAddresses(args).addresses)).map(formatCidr);
-  expect([cidrs.map(formatCidr), await of("c1", []), await of("c2", [])]).toEqual([
-    ["10.32.0.1/12"],
-    ["10.32.0.1/12", "192.0.2.5/24"],
-    [],
-  ]);
-  expect(await of("c1", ["net:default"])).toEqual(["10.32.0.1/12"]);
-  expect(calls).toEqual(["POST /ip/c1?container=true", "GET /ip", "GET /ip", "GET /ip/c1"]);
 });
 
 test.each([

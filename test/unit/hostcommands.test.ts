@@ -404,7 +404,7 @@ describe("attach", () => {
   describe("and detach", () => {
     const of = (State: object) => ({ web: { ...WEB.web, State } });
     const answers = {
-      "GET /ip": JSON.stringify({ owned: [{ containerid: ID, addrs: ["10.32.0.5/12", "192.0.2.6/24"] }] }),
+      [`GET /ip/${ID}`]: "10.32.0.5/12 10.32.0.6/12",
       "DELETE /attachment/": "",
       "DELETE /name/": "",
       "DELETE /ip/": "",
@@ -421,14 +421,14 @@ describe("attach", () => {
     test("forgets, detaches, deletes the name and releases, in this order", async () => {
       const { asked, out } = await ask(detach, ["web"], answers, of({ Running: true, Pid: 7 }));
       expect(asked).toEqual([
-        "GET /ip",
-        `DELETE /attachment/${ID} address=10.32.0.5&address=192.0.2.6`,
+        `GET /ip/${ID}`,
+        `DELETE /attachment/${ID} address=10.32.0.5&address=10.32.0.6`,
         `DELETE /name/${ID}/10.32.0.5?fqdn=web.weave.local`,
-        `DELETE /name/${ID}/192.0.2.6?fqdn=web.weave.local`,
+        `DELETE /name/${ID}/10.32.0.6?fqdn=web.weave.local`,
         `DELETE /ip/${ID}/10.32.0.5`,
-        `DELETE /ip/${ID}/192.0.2.6`,
+        `DELETE /ip/${ID}/10.32.0.6`,
       ]);
-      expect([did, out]).toEqual([["7 ethwe 2"], "10.32.0.5 192.0.2.6\n"]);
+      expect([did, out]).toEqual([["7 ethwe 2"], "10.32.0.5 10.32.0.6\n"]);
     });
 
     test("of a stopped container is whole unless addresses are named; there is no link to remove", async () => {

@@ -167,13 +167,9 @@ describe("attach", () => {
 
   test("detach forgets the attachment before the addresses are released, of an older router, too", async () => {
     const netns = ["--netns", "/run/netns/there-is-none"];
-    const owned = [
-      { containerid: "web", addrs: ["10.32.0.5/12", "10.40.0.1/24"] },
-      { containerid: "db", addrs: ["10.32.0.6/12"] },
-    ];
-    const answers = { "GET /ip": JSON.stringify({ owned }), "DELETE /ip/web/": "" };
+    const answers = { "GET /ip/web": "10.32.0.5/12 10.40.0.1/24", "DELETE /ip/web/": "" };
     const { asked, error } = await ask(detach, ["web", ...netns], answers);
-    expect(asked).toEqual(["GET /ip", "DELETE /attachment/web address=10.32.0.5&address=10.40.0.1"]);
+    expect(asked).toEqual(["GET /ip/web", "DELETE /attachment/web address=10.32.0.5&address=10.40.0.1"]);
     expect(error?.message).toContain("/run/netns/there-is-none");
     const failing = await ask(detach, ["web", ...netns], {
       ...answers,
@@ -184,9 +180,9 @@ describe("attach", () => {
 
   test("detach forgets nothing of a container without addresses", async () => {
     const { asked } = await ask(detach, ["web", "--netns", "/run/netns/there-is-none"], {
-      "GET /ip": JSON.stringify({ owned: [] }),
+      "GET /ip/web": "",
     });
-    expect(asked).toEqual(["GET /ip"]);
+    expect(asked).toEqual(["GET /ip/web"]);
   });
 });
 
