@@ -26,7 +26,7 @@ const APPLICATION_ID = 0x57454156;
 /** Free bytes that SQLite needs: the index of its log has 32 kB. */
 const LEAST_ROOM = 64 * 1024;
 /** Format of the file; a newer one is refused. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /**
  * Why a file cannot be used: it is damaged or foreign, of a newer version, locked by another process, or the disk refuses

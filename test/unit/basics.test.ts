@@ -470,30 +470,32 @@ describe("the state file", () => {
     database.close();
   };
 
-  test("has our application id and format 2; an older one becomes that, and keeps its rows", () => {
+  test("has our application id and format 3; an older one becomes that, and keeps its rows", () => {
     const file = path("format");
     const store = Store.open(file);
     store.rows("r", v.number()).set("k", 7);
     store.close();
-    expect(formatOf(file)).toEqual([2, 0x57454156]);
+    expect(formatOf(file)).toEqual([3, 0x57454156]);
     expect(statSync(join(folder, "format")).mode & 0o777).toBe(0o700);
-    set(file, "PRAGMA user_version = 1");
-    const again = Store.open(file);
-    expect(again.rows("r", v.number()).get("k")).toBe(7);
-    again.close();
-    expect(formatOf(file)).toEqual([2, 0x57454156]);
+    for (const older of [1, 2]) {
+      set(file, `PRAGMA user_version = ${older}`);
+      const again = Store.open(file);
+      expect(again.rows("r", v.number()).get("k")).toBe(7);
+      again.close();
+      expect(formatOf(file)).toEqual([3, 0x57454156]);
+    }
   });
 
-  test("of format 3 is refused, and left as it is", () => {
+  test("of format 4 is refused, and left as it is", () => {
     const file = path("newer");
     Store.open(file).close();
-    for (const format of [3, 99]) {
+    for (const format of [4, 99]) {
       set(file, `PRAGMA user_version = ${format}`);
       expect(() => Store.open(file)).toThrow(
         expect.objectContaining({
           code: "newer",
           message: expect.stringContaining(
-            `it has format ${format}, this version knows 2; run that version of weave, or move the file away`,
+            `it has format ${format}, this version knows 3; run that version of weave, or move the file away`,
           ),
         }) as never,
       );

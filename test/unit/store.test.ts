@@ -117,7 +117,7 @@ test("a change that cannot be saved is a problem until one can", () => {
   store.close();
 });
 
-test.each([3, 4, 100])("a file of format %d, of a later version, is refused and left as it is", (format) => {
+test.each([4, 5, 100])("a file of format %d, of a later version, is refused and left as it is", (format) => {
   Store.open(path).close();
   const later = new Database(path);
   later.run(`PRAGMA user_version = ${format}`);
