@@ -1,14 +1,14 @@
-// Folders by which podman and netavark find us: options of the commands that use them.
+// Options for the folders of podman's OCI hooks and of netavark's plugins.
 import { basename } from "node:path";
 import { hookSteps, netavarkSteps } from "../lib/deploy/podman.ts";
 import { executable } from "../lib/sys/executable.ts";
 import type { Step } from "../lib/sys/step.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 
-/** Where podman looks for hooks unless containers.conf names other folders. */
+/** Default of hooks_dir in containers.conf(5). */
 const HOOKS = "/usr/share/containers/oci/hooks.d";
 
-/** Folder to install the hook into. */
+/** Option of setup: without it, no hook is installed. */
 export const HOOKS_TO_INSTALL = {
   "oci-hooks": {
     type: "string",
@@ -18,7 +18,7 @@ export const HOOKS_TO_INSTALL = {
   },
 } as const;
 
-/** Folder that the hook was installed into. */
+/** Option of reset, with a default. */
 export const HOOKS_INSTALLED = {
   "oci-hooks": {
     type: "string",
@@ -39,7 +39,7 @@ export const NETAVARK_DIR = {
   },
 } as const;
 
-/** Return the folder of hooks; undefined where none is named. Throws UsageError. */
+/** Return the folder of hooks; undefined without the option. Throws UsageError. */
 export function hooksFolder({ "oci-hooks": folder }: Arguments["options"]): string | undefined {
   if (folder === "") throw new UsageError("--oci-hooks is empty; name a folder");
   return typeof folder === "string" ? folder : undefined;
@@ -54,7 +54,7 @@ export function netavarkFolder({ "netavark-dir": given }: Arguments["options"]):
   return folder;
 }
 
-/** Return the steps that remove the hook and the plugin from these folders. */
+/** Return the steps that remove the hook and the plugin from these folders; undefined skips one. */
 export const podmanSteps = (hooks: string | undefined, netavark: string | undefined): Step[] => [
   ...(hooks === undefined ? [] : hookSteps(hooks)),
   ...(netavark === undefined ? [] : netavarkSteps(netavark, executable("weave"))),

@@ -20,9 +20,9 @@ import { type Arguments, UsageError } from "../arguments.ts";
 import { warn } from "../output/output.ts";
 import { waitReason, withProgress } from "../waiting.ts";
 
-/** What ADDRESS is where addresses are given back. */
-export const GIVEN_BACK =
-  "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for those of that subnet, or net:default, the default.";
+/** Help on ADDRESS for commands that release addresses. */
+export const RELEASED_ADDRESSES =
+  "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for all in that subnet, or net:default, the default, for all in the default subnet.";
 
 /** Print the addresses of `id` that a command was about. */
 export function answerAddresses(args: Arguments, id: string, cidrs: readonly Cidr[]): void {
@@ -146,7 +146,7 @@ function warnOfOverlap(cidr: Cidr): void {
   if (route) warn(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
 }
 
-/** The addresses of `id` that the arguments mean. */
+/** Return the addresses of `id` that the arguments select. */
 export async function lookup(
   api: ApiClient,
   id: string,

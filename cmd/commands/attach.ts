@@ -16,7 +16,7 @@ import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
 import { progressClient } from "../waiting.ts";
-import { acquire, answerAddresses, GIVEN_BACK, lookup, release } from "./addresses.ts";
+import { acquire, answerAddresses, lookup, RELEASED_ADDRESSES, release } from "./addresses.ts";
 import { addName, ipsOf, removeName, whereThereIsDns } from "./names.ts";
 import { NOT_RUNNING, target, WHERE } from "./target.ts";
 
@@ -147,13 +147,13 @@ export const detach: Command = {
   group: "Containers",
   description: "Take a container off the network",
   examples: [
-    { command: "weave detach web", does: "Take container web's addresses in the default subnet off" },
-    { command: "weave detach net:10.34.0.0/16 web", does: "Take those in this subnet off" },
+    { command: "weave detach web", does: "Remove container web's addresses in the default subnet" },
+    { command: "weave detach net:10.34.0.0/16 web", does: "Remove those in this subnet" },
     { command: "weave detach --netns /run/netns/blue", does: "Take any network namespace off" },
   ],
   positionals: "[ADDRESS…] [CONTAINER]",
   positionalsComplete: "containers",
-  details: [GIVEN_BACK],
+  details: [RELEASED_ADDRESSES],
   options: { ...WHERE, ...JSON_OPTION },
   async run(args) {
     requireRoot();

@@ -6,7 +6,14 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { progressClient } from "../waiting.ts";
-import { acquire, answerAddresses, GIVEN_BACK, lookup, release, splitAddresses } from "./addresses.ts";
+import {
+  acquire,
+  answerAddresses,
+  lookup,
+  RELEASED_ADDRESSES,
+  release,
+  splitAddresses,
+} from "./addresses.ts";
 import { addName, FQDN, ipsOf, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
@@ -81,11 +88,11 @@ export const hide: Command = {
   group: "Network",
   description: "Take an address of this host off the network",
   examples: [
-    { command: "weave hide", does: "Take this host's address in the default subnet off" },
-    { command: "weave hide 10.32.0.99/12", does: "Take this one off" },
+    { command: "weave hide", does: "Remove this host's addresses in the default subnet" },
+    { command: "weave hide 10.32.0.99/12", does: "Remove this one" },
   ],
   positionals: "[ADDRESS…]",
-  details: [GIVEN_BACK],
+  details: [RELEASED_ADDRESSES],
   options: JSON_OPTION,
   async run(args) {
     const { positionals } = args;

@@ -51,7 +51,7 @@ export async function target({ options, positionals }: Arguments, mayBeStopped =
   if (typeof netns === "string") {
     if (!netns.includes("/"))
       throw new UsageError(
-        `--netns "${netns}" is not a path; 'ip netns add ${netns}' makes /run/netns/${netns}`,
+        `--netns "${netns}" is not a path; a namespace of 'ip netns' is at /run/netns/${netns}`,
       );
     return { id: id ?? idOf(netns), kind: "container", where: netns, fqdn: undefined, addresses };
   }

@@ -16,7 +16,7 @@ const DIGITS = new TextEncoder().encode("0123456789abcdef");
 const COLON = ":".charCodeAt(0);
 const latin1 = new TextDecoder("latin1");
 
-/** Return the text in one piece: one put together by + is, until it is compared, a tree of its parts. */
+/** Return the text as a flat string: concatenation makes a rope, which is flattened when it is first compared. */
 export function formatMac(octets: Uint8Array): string {
   const text = new Uint8Array(Math.max(0, 3 * octets.length - 1)).fill(COLON);
   for (let i = 0; i < octets.length; i++) {

@@ -126,7 +126,7 @@ export interface ReportSources {
   diagnostics(): Record<string, unknown>;
 }
 
-/** Return what `make` returns the first time. */
+/** Memoize `make`: it is called at the first use, if any. */
 function once<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
   return () => {
@@ -179,7 +179,7 @@ const limitReport = ({ name, value, max, refused, forgets }: Limit): LimitReport
 function routerReport(sources: ReportSources): RouterReport {
   const { mesh, allocator, overlay, trustedSubnets } = sources;
   const report = meshReport(mesh, allocator.ring.peerNames());
-  // From maps of the kernel: read where they are asked for, and once, however often a format names them.
+  // These read the kernel's maps: only on use, and once per report, however often a format names them.
   const diagnostics = once(() => sources.diagnostics());
   const macs = once(() =>
     sources.macs().map(({ mac, peer, seenAgoMs }) => ({

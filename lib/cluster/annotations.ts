@@ -20,7 +20,7 @@ export interface SharedAnnotations {
 const NAMESPACE = "kube-system";
 const NAME = "weave-net";
 const COLLECTION = `/api/v1/namespaces/${NAMESPACE}/configmaps`;
-/** Attempts to read or make it: an API server that says both "not found" and "already exists" is not asked on and on. */
+/** Attempts to read or create it: a faulty API server may answer both "not found" and "already exists", for ever. */
 const MAX_READS = 5;
 /** Its name in messages. */
 export const CONFIGMAP = `${NAMESPACE}/${NAME}`;
@@ -76,12 +76,13 @@ function isStatus(error: unknown, status: number): boolean {
 
 /** Upper bound of the random pause after a conflict. */
 const AGAIN_MS = 500;
-/** Conflicts in a row: callers tell why, and try again later. */
+/** Conflicts in a row after which a change fails; callers report it and retry later. */
 const MAX_CONFLICTS = 60;
 
 /**
  * Change annotations, retrying on conflict. `change` gets the current ones, and may be called several times; undefined
- * leaves them unchanged. Resolves with the final annotations; rejects with KubeError, of status CONFLICT where they keep changing.
+ * leaves them unchanged. Resolves with the final annotations; rejects with KubeError, of
+ * status CONFLICT after MAX_CONFLICTS.
  */
 export async function update(
   shared: SharedAnnotations,
@@ -95,5 +96,5 @@ export async function update(
     if (await shared.write(next)) return next;
     await sleep(clock, AGAIN_MS * random.float());
   }
-  throw new KubeError(`ConfigMap ${CONFIGMAP} keeps changing: ${MAX_CONFLICTS} writes refused`, CONFLICT);
+  throw new KubeError(`cannot change ConfigMap ${CONFIGMAP}: ${MAX_CONFLICTS} conflicts in a row`, CONFLICT);
 }

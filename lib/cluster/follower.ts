@@ -123,7 +123,7 @@ export class Follower {
   }
 }
 
-/** Names of the reachable peers; only these, as a report may hold a limited number of characters (weave help limits). */
+/** Return the names of the reachable peers. A report of more may exceed the limit of a format (weave help limits). */
 async function peersOf(api: ApiClient): Promise<Set<string>> {
   const format = encodeURIComponent("{{range .Router.Peers}}{{.Name}} {{end}}");
   return new Set((await api("GET", `/report?format=${format}`)).trim().split(" "));

@@ -4,7 +4,7 @@ import { findContainer } from "./runtime.ts";
 
 /**
  * Look up containers whose links are gone: an unknown one is `destroyed`, `unname` is called for a stopped one. Rejects with
- * ContainerError if a runtime does not answer that may know one, once all others are looked up.
+ * ContainerError, after all others are looked up, if a runtime that may know one does not answer.
  */
 export async function releaseMissed(
   sockets: readonly string[],

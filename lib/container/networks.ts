@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { recordOf } from "../sys/record.ts";
-import { askInTurn, get } from "./runtime.ts";
+import { firstAnswer, get } from "./runtime.ts";
 
 /** A container's place on a network. */
 export interface ContainerEndpoint {
@@ -50,7 +50,7 @@ export function networkedContainer(
   sockets: readonly string[],
   id: string,
 ): Promise<NetworkedContainer | undefined> {
-  return askInTurn(sockets, async (socket) => {
+  return firstAnswer(sockets, async (socket) => {
     const answer = await get(socket, `/containers/${encodeURIComponent(id)}/json`);
     const found = v.safeParse(Inspected, answer);
     if (!found.success) return undefined;

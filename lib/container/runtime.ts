@@ -70,19 +70,19 @@ export function socketsOf(endpoint: string | undefined): string[] {
   return [endpoint.slice("unix://".length)];
 }
 
-/** The body of an error; podman names the cause, too. */
+/** Body of an error response; podman adds the cause. */
 const Failure = v.object({ message: v.string(), cause: v.optional(v.string(), "") });
-/** define.ErrNoSuchCtr of podman: the status is 500 where the container is removed while podman looks. */
+/** podman's define.ErrNoSuchCtr: the status is 500 if the container is removed during the request. */
 const NO_SUCH_CONTAINER = "no such container";
 
-/** Send a GET to a runtime; undefined for what it does not know. Rejects with ContainerError. */
+/** Send a GET to a runtime; undefined if it does not know the object. Rejects with ContainerError. */
 export async function get(socket: string, path: string): Promise<unknown> {
   const response = await answerOf(socket, path);
   if (response.ok) return response.body;
   const { message, cause } = response.body;
   if (response.status === 404 || cause === NO_SUCH_CONTAINER) return undefined;
   throw new ContainerError(
-    `the container runtime at ${socket} fails: ${message || `HTTP ${response.status}`}; see its log`,
+    `the container runtime at ${socket} answered with an error: ${message || `HTTP ${response.status}`}; see its log`,
   );
 }
 
@@ -117,10 +117,10 @@ function remedyFor(error: unknown): string {
 }
 
 /**
- * Ask runtimes in turn until one knows; undefined if none does. One that does not answer, such as a Docker that was stopped,
- * says nothing of the others: rejects with its error only where none of them knows.
+ * Ask runtimes in turn, and return the first answer; undefined if none has one. A runtime that fails, such as a stopped Docker,
+ * does not hide the others: rejects with its error only if no other runtime has an answer.
  */
-export async function askInTurn<T>(
+export async function firstAnswer<T>(
   sockets: readonly string[],
   ask: (socket: string) => Promise<T | undefined>,
 ): Promise<T | undefined> {
@@ -139,7 +139,7 @@ export async function askInTurn<T>(
 
 /** Find a container by id, id prefix or name; undefined if no runtime knows it. Rejects with ContainerError. */
 export function findContainer(sockets: readonly string[], idOrName: string): Promise<Container | undefined> {
-  return askInTurn(sockets, async (socket) => {
+  return firstAnswer(sockets, async (socket) => {
     const answer = await get(socket, `/containers/${encodeURIComponent(idOrName)}/json`);
     if (answer === undefined) return undefined;
     const read = v.safeParse(Inspected, answer);
@@ -185,7 +185,7 @@ export async function runningContainer(sockets: readonly string[], idOrName: str
     throw new ContainerError(
       asked.length > 0
         ? `no container "${idOrName}" (asked at ${asked.join(", ")}); use --pid or --netns for other runtimes`
-        : `cannot find container "${idOrName}": there is no ${sockets.join(" and no ")}; start Docker or podman.socket, or use --pid or --netns`,
+        : `cannot find container "${idOrName}": no runtime has its socket at ${sockets.join(" or ")}; start Docker or podman.socket, or use --pid or --netns`,
     );
   }
   if (container.pid === 0) throw new ContainerError(`container "${idOrName}" is not running`);
@@ -225,7 +225,7 @@ export async function containerNames(sockets: readonly string[]): Promise<Map<st
   return names;
 }
 
-/** Return the IDs of running containers of the runtimes that answer. Rejects with ContainerError if none of them does. */
+/** Return the IDs of running containers of all runtimes that answer. Rejects with ContainerError if none does. */
 export async function runningIds(sockets: readonly string[]): Promise<string[]> {
   const there = sockets.filter((path) => existsSync(path));
   const asked = await Promise.allSettled(there.map((socket) => get(socket, "/containers/json")));

@@ -28,8 +28,8 @@ const linkPath = ({ units }: ServiceFiles) => join(units, "multi-user.target.wan
 const textOf = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
 
 /**
- * Install the unit and enable it; a file of settings that exists is kept. A router that `isRunning` by other means is in the
- * way of the service's. Returns what was done, a line each.
+ * Install the unit and enable it; keep an existing file of settings. `isRunning`: a router runs, and has to stop before the
+ * service can start. Returns what was done, one line for each step.
  */
 export function installService(
   files: ServiceFiles,

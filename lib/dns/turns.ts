@@ -1,26 +1,26 @@
-// Turns of the event loop for queries over UDP. Bun reads a socket until it is empty, so whoever sends queries faster than
-// they are answered would hold up all else that the router does.
+// Spread queries over UDP over turns of the event loop. Bun reads a socket until it is empty: clients that send faster than
+// we answer would starve the rest of the router.
 import { Tally } from "../clock/tally.ts";
 import type { Limit } from "../sys/limit.ts";
 
-/** Milliseconds of answers in a turn; further queries wait for the next turns. */
+/** Time for answers in a turn; further queries wait for the next turns. */
 const ANSWERING_MS = 3;
-/** Milliseconds of reading in a turn; then the kernel drops queries until the next one. */
+/** Time for reading in a turn; after it the kernel drops queries until the next turn. */
 const READING_MS = 10;
-/** Queries that wait, in all and of one address. */
+/** Limits of waiting queries: in total, and of one client address. */
 const MAX_WAITING = 8_192;
 const MAX_OF_ADDRESS = 4_096;
-/** Bytes of a query that waits: none has as many as a reply may have. */
+/** Bytes of a query that may wait: the maximum of our replies, and queries are shorter. */
 const MAX_SIZE = 1_232;
 
-/** The socket of a query. */
+/** Stops the queries of one socket. */
 export interface Valve {
-  /** Let the kernel drop what comes, or no longer; must not throw. */
+  /** Make the kernel drop incoming queries, or keep them again; must not throw. */
   shut(isShut: boolean): void;
 }
 
 export interface Waiting {
-  /** The address of its client. */
+  /** IP address of the client. */
   readonly from: string;
   /** Must not throw. */
   answer(): void;
@@ -30,7 +30,7 @@ export interface ReadQuery extends Waiting {
   /** Bytes. */
   readonly size: number;
   readonly valve: Valve;
-  /** Return the same for later, when what was read has gone. */
+  /** Copy the query: the buffer of the read is reused. */
   keep(): Waiting;
 }
 
@@ -39,7 +39,7 @@ export class QueryTurns {
   readonly #addresses = new Tally<string>();
   readonly #shut = new Set<Valve>();
   #refused = 0;
-  /** When this turn began to answer, and to read; undefined before. */
+  /** When this turn began to answer, and to read, in ms; undefined before. */
   #answering: number | undefined;
   #reading: number | undefined;
 
@@ -72,7 +72,7 @@ export class QueryTurns {
     this.#waiting.push(query.keep());
   }
 
-  /** A socket is closed: it needs no opening. */
+  /** Forget the valve of a closed socket. */
   forget(valve: Valve): void {
     this.#shut.delete(valve);
   }

@@ -100,7 +100,7 @@ async function listenOn(
     shut(isShut) {
       if (typeof fd !== "number") return;
       try {
-        dropAll("DNS: filter of a flood", fd, isShut);
+        dropAll("DNS: filter that drops excess queries", fd, isShut);
       } catch (error) {
         log.debug(reasonOf(error));
       }
@@ -130,7 +130,7 @@ async function listenOn(
   if (typeof fd === "number") setReceiveBuffer("DNS: size of the receive buffer", fd, RECEIVE_BUFFER);
   return {
     close() {
-      // Its number may soon be that of another file.
+      // The kernel may reuse the descriptor's number.
       fd = undefined;
       turns.forget(valve);
       opened.close();

@@ -14,7 +14,7 @@ const BROADCAST_DELAY_MS = 1_000;
 const CORRECTION_INTERVAL_MS = 1_000;
 const MAX_CORRECTED = 1_024;
 
-/** What waits for one peer, in the order in which it is sent. */
+/** Messages that wait for one peer, in the order of sending. */
 interface Waiting {
   ring: boolean;
   question: boolean;
@@ -66,7 +66,7 @@ export class RingMessenger {
     yield step.value;
   }
 
-  /** Send a vote to one peer at once; false where no route leads to it. */
+  /** Send a vote to one peer at once; return false if there is no route to it. */
   vote(to: PeerName): boolean {
     return this.#unicast(to, encodeTagged(MESSAGE.ringUpdate, encodeState(this.#stamped(this.state()))));
   }

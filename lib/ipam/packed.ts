@@ -1,5 +1,5 @@
-// Entries of a ring in the state file: 18 bytes each, in base64. Peers can make a ring so long that to save it as JSON would
-// hold the event loop for 50 to 100 ms.
+// Entries of a ring in the state file: 18 bytes each, in base64. Peers can make a ring so long that saving it as JSON would
+// block the event loop for 50 to 100 ms.
 import { nameFromInteger, nameToInteger } from "../mesh/name.ts";
 import type { Entry } from "./ring/entry.ts";
 
@@ -27,7 +27,7 @@ export function packEntries(entries: readonly Entry[]): string {
   return bytes.toBase64();
 }
 
-/** Throws RangeError and SyntaxError for what packEntries() does not return. */
+/** Throw RangeError or SyntaxError for text that packEntries() does not return. */
 export function unpackEntries(text: string): Entry[] {
   const bytes = Uint8Array.fromBase64(text);
   const view = new DataView(bytes.buffer);

@@ -43,8 +43,8 @@ export type HolderLifecycle = Pick<
 /** Incomplete looks in a row, after which the next waits until another link goes. */
 const MAX_INCOMPLETE = 6;
 
-/** Time from taking an address into use until a link has to have it: dockerd asks for one well before it makes the link. */
-const LINK_DUE_MS = 30_000;
+/** Time from allocation until a link must have the address: dockerd allocates well before it creates the link. */
+const LINK_TIMEOUT_MS = 30_000;
 
 const NO_SIGHTING: Sighting = { addresses: [], complete: false };
 
@@ -56,7 +56,7 @@ export class Releaser {
   #checkingGone = false;
   /** Incomplete looks in a row. */
   #incomplete = 0;
-  /** Addresses that no link has had yet, and since when they are in use, in ms of the clock. */
+  /** Addresses that no link has had yet, with the time of their allocation in ms of the clock. */
   readonly #linkless = new Map<IPv4, number>();
   readonly #warn: LimitedWarning;
 
@@ -126,9 +126,9 @@ export class Releaser {
     if (isContainer && cidrs.length > 0) detached(`releasing the addresses of ${id}`, this.release(id));
   }
 
-  /** No runtime knows the holder: release its addresses, unless their links may be on the way. */
+  /** Release the addresses of a holder that no runtime knows, unless their links may still appear. */
   unknown(id: string): void {
-    if (!this.holders.get(id).cidrs.some(({ address }) => this.#isLinkDue(address))) this.destroyed(id);
+    if (!this.holders.get(id).cidrs.some(({ address }) => this.#mayGetLink(address))) this.destroyed(id);
   }
 
   holderOf(address: IPv4): string | undefined {
@@ -146,18 +146,18 @@ export class Releaser {
     this.#linkless.set(address, this.dependencies.clock.now());
   }
 
-  #isLinkDue(address: IPv4): boolean {
+  #mayGetLink(address: IPv4): boolean {
     const since = this.#linkless.get(address);
-    return since !== undefined && this.dependencies.clock.now() - since < LINK_DUE_MS;
+    return since !== undefined && this.dependencies.clock.now() - since < LINK_TIMEOUT_MS;
   }
 
   /**
    * End the grace period of an address that another holder wants, and look whether a link has it; then requests are
-   * tried again. Returns false where the address is in no grace period, or its link may be on the way.
+   * tried again. Returns false if the address is in no grace period, or its link may still appear.
    */
   expedite(address: IPv4): boolean {
     const departure = this.#grace.get(address);
-    if (!departure || this.#isLinkDue(address)) return false;
+    if (!departure || this.#mayGetLink(address)) return false;
     this.#block(departure.id, [{ address, prefix: 32 }], "unseen");
     detached("looking for a dead container's address", this.#settle());
     return true;

@@ -11,7 +11,7 @@ export interface ClusterNode {
   readonly address: string | undefined;
 }
 
-// A node is there if it has a name, whatever else cannot be read: the addresses of absent ones are taken over.
+// Only the name is required: the addresses of a node that seems absent are reclaimed.
 const Address = v.fallback(v.object({ type: v.string(), address: v.string() }), { type: "", address: "" });
 const Node = v.object({
   metadata: v.object({ name: v.pipe(v.string(), v.nonEmpty()), uid: v.fallback(v.string(), "") }),

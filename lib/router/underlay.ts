@@ -44,7 +44,7 @@ export function underlayChange(before: UnderlayView, after: UnderlayView): strin
   return words.length > 0 ? words.join("; ") : undefined;
 }
 
-/** Return whether a path is another; one that is new has not moved. */
+/** Return whether a known path has changed; false for a new one. */
 function hasMoved(ends: string, before: UnderlayView, after: UnderlayView): boolean {
   const path = after.paths.get(ends);
   return (before.paths.get(ends) ?? path) !== path;
@@ -149,7 +149,7 @@ export class Underlay {
     );
   }
 
-  /** Take in the paths of connections and targets that are new since the last look: only what is known can change. */
+  /** Record the paths of new connections and targets: only a recorded path can be seen to change. */
   #learnPaths(): void {
     const { addresses, paths } = this.#view;
     this.#view = { addresses, paths: this.#paths(addresses, paths) };
@@ -160,7 +160,7 @@ export class Underlay {
     return { addresses, paths: this.#paths(addresses) };
   }
 
-  /** Return the paths of all connections, and of targets without one; those that are known are not looked up. */
+  /** Return the paths of all connections, and of targets without one; look up only those not in `known`. */
   #paths(addresses: ReadonlySet<string>, known?: UnderlayView["paths"]): UnderlayView["paths"] {
     const paths = new Map<string, string>();
     const { connections, targets } = this.mesh.maker;

@@ -7,16 +7,16 @@ const CALL = {
   ...{ fcntl: 25, write: 64, kill: 129, rtSigaction: 134, rtSigprocmask: 135, rtSigreturn: 139, getpid: 172 },
   execve: 221,
 };
-/** Offsets in struct ucontext: the address of the fault, with which the registers begin; sp; pc. */
+/** Offsets in struct ucontext: fault_address, where the registers begin; sp; pc. */
 const [REGISTERS, SP, PC] = [176, 432, 440];
 /** Offset in struct siginfo. */
 const SI_CODE = 8;
 
-/** Registers that the kernel and the handler's caller let go: our data, and what the handler is called with. */
+/** Caller-saved registers that system calls preserve: our data, and the arguments of the handler. */
 const [DATA_AT, SIGNAL, SIGINFO, UCONTEXT, COUNTER, BOUND] = [9, 12, 13, 14, 10, 11];
-/** A branch by it may go to code that is marked for branches. */
+/** x16: a branch through it may land on BTI c. */
 const TARGET = 16;
-/** Number of a system call. */
+/** x8: number of the system call. */
 const NUMBER = 8;
 
 /** Conditions of a branch. */
@@ -31,16 +31,16 @@ const movePart = (to: number, value: number, part: number) =>
 const moveValue = (to: number, value: number) => movePart(to, value, 0);
 const load = (to: number, base: number, offset: number) =>
   0xf9400000 | ((offset / 8) << 10) | (base << 5) | to;
-/** 32 bits. */
+/** Load 32 bits. */
 const loadWord = (to: number, base: number, offset: number) =>
   0xb9400000 | ((offset / 4) << 10) | (base << 5) | to;
 const add = (to: number, from: number, value: number) => 0x91000000 | (value << 10) | (from << 5) | to;
-/** A register with 8 times another. */
+/** Add 8 times `index`. */
 const addScaled = (to: number, from: number, index: number) =>
   0x8b000000 | (index << 16) | (3 << 10) | (from << 5) | to;
 const compare = (one: number, other: number) => 0xeb00001f | (other << 16) | (one << 5);
 const compareWordWithZero = (one: number) => 0x7100001f | (one << 5);
-/** Branches over so many instructions. */
+/** Branch over `over` instructions. */
 const branchIf = (condition: number, over: number) => 0x54000000 | ((over + 1) << 5) | condition;
 const branchIfZero = (one: number, over: number) => 0xb4000000 | ((over + 1) << 5) | one;
 const branchTo = (one: number) => 0xd61f0000 | (one << 5);
@@ -49,18 +49,18 @@ const RETURN = 0xd65f03c0;
 /** x8 = number; svc #0 */
 const call = (number: number): Instructions => [moveValue(NUMBER, number), 0xd4000001];
 const FD = loadWord(0, DATA_AT, DATA.fd);
-/** No former value, and the size of a mask. */
+/** Arguments 3 and 4: do not return the previous value; size of a mask. */
 const NO_FORMER: Instructions = [moveValue(2, 0), moveValue(3, MASK_SIZE)];
 
-/** Keep the record, and execute the program again; where the kernel refuses, end by the signal. Only x0 changes in a call. */
+/** Write the record and execute the program again; if execve fails, die by the signal. A system call changes only x0. */
 const CRASH: Instructions = [
   ...[move(SIGNAL, 0), move(SIGINFO, 1), move(UCONTEXT, 2)],
   ...[FD, move(1, SIGINFO), moveValue(2, RECORD.siginfo), ...call(CALL.write)],
   ...[FD, add(1, UCONTEXT, REGISTERS), moveValue(2, RECORD.registers), ...call(CALL.write)],
   ...[FD, load(1, UCONTEXT, SP), moveValue(2, RECORD.stack), ...call(CALL.write)],
-  // The memfd outlives execve …
+  // execve keeps the memfd …
   ...[FD, moveValue(1, F_SETFD), moveValue(2, 0), ...call(CALL.fcntl)],
-  // … and so does a mask.
+  // … and the signal mask.
   ...[moveValue(0, SIG_SETMASK), add(1, DATA_AT, DATA.mask), ...NO_FORMER, ...call(CALL.rtSigprocmask)],
   ...[load(0, DATA_AT, DATA.path), load(1, DATA_AT, DATA.argv), load(2, DATA_AT, DATA.envp)],
   ...call(CALL.execve),
@@ -69,7 +69,7 @@ const CRASH: Instructions = [
   RETURN,
 ];
 
-/** Go to the handler that was there, if any, with what this one was called with. */
+/** Jump to the previous handler, if any, with the same arguments. */
 const FORMER: Instructions = [
   addScaled(TARGET, DATA_AT, 0),
   load(TARGET, TARGET, DATA.handlers),
@@ -93,7 +93,7 @@ export function crashCode(data: bigint): CrashCode {
   const part = (i: number) => Number((data >> BigInt(16 * i)) & 0xffffn);
   const handler = [
     ...[0, 1, 2, 3].map((i) => movePart(DATA_AT, part(i), i)),
-    // Of another process, or abort(3).
+    // Sent by another process, or by abort(3).
     ...[loadWord(COUNTER, 1, SI_CODE), compareWordWithZero(COUNTER)],
     branchIf(LESS_OR_EQUAL, WHERE.length + FORMER.length),
     ...WHERE,

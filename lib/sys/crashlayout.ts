@@ -1,10 +1,11 @@
-// What the crash handler reads, and what it writes: it is machine code (crashx64.ts, crasharm64.ts), for the rest of the program may
-// be damaged. It keeps what the kernel says of the crash in a memfd and executes the program again, in the same process. A fault in
-// code that the engine has compiled is the engine's own means (memory bounds, stopping threads) and goes to its handler.
+// Layout of the data that the crash handler reads, and of the crash record that it writes. The handler is machine code
+// (crashx64.ts, crasharm64.ts), as the rest of the program may be damaged: it writes the record to a memfd, and executes the
+// program again in the same process. The engine uses faults in JIT-compiled code (memory bounds, stopping threads): they go to
+// its handler.
 
-/** Offsets in the block of data that the code reads; each value has 8 bytes. */
+/** Offsets in the data that the handler reads; each value has 8 bytes. */
 export const DATA = {
-  /** Compiled code: from, and to. */
+  /** Bounds of JIT-compiled code. */
   from: 0,
   to: 8,
   /** The memfd. */
@@ -13,7 +14,7 @@ export const DATA = {
   path: 24,
   argv: 32,
   envp: 40,
-  /** Handlers that were there, by signal. */
+  /** Previous handlers, by signal. */
   handlers: 48,
   /** An empty mask, and an empty struct sigaction. */
   mask: 560,
@@ -24,15 +25,15 @@ export const DATA = {
 /** fcntl(2), sigprocmask(2) */
 export const F_SETFD = 2;
 export const SIG_SETMASK = 2;
-/** Bytes of a mask of signals. */
+/** Bytes of a signal mask. */
 export const MASK_SIZE = 8;
 
-/** Bytes of what the code writes: struct siginfo, the registers of struct ucontext, and as much of the stack as there is. */
+/** Bytes that the handler writes: struct siginfo, the registers of struct ucontext, and at most so much of the stack. */
 interface CrashRecord {
   readonly siginfo: number;
   readonly registers: number;
   readonly stack: number;
-  /** Offsets in the registers: the program counter, and the return address where it is not on the stack alone. */
+  /** Offsets in the registers: the program counter, and the link register if the architecture has one. */
   readonly counter: number;
   readonly link?: number;
 }
@@ -40,11 +41,11 @@ interface CrashRecord {
 /** By architecture. */
 export const RECORDS: Readonly<Record<"x64" | "arm64", CrashRecord>> = {
   x64: { siginfo: 128, registers: 184, stack: 8192, counter: 128 },
-  // The address of the fault, x0 to x30, sp, pc, pstate: struct sigcontext
+  // struct sigcontext: fault_address, x0 to x30, sp, pc, pstate
   arm64: { siginfo: 128, registers: 280, stack: 8192, counter: 264, link: 248 },
 };
 
-/** Code of handler and restorer, and the offset of the restorer. */
+/** Code of the handler and of the restorer (sigreturn(2)), and the offset of the restorer. */
 export interface CrashCode {
   readonly code: Uint8Array;
   readonly restorer: number;

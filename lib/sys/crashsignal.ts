@@ -1,6 +1,5 @@
-// A program that the kernel would end by a signal (a fault in the runtime or in a library) is executed again in place: same
-// process, arguments and environment, and a memfd that tells what happened. signal(7),
-// sigaction(2).
+// Execute the program again in place after a fatal signal (a fault in the runtime or in a library): same process, arguments and
+// environment, and a memfd with the crash record. signal(7), sigaction(2).
 import { ptr, toArrayBuffer } from "bun:ffi";
 import { closeSync, fstatSync, readFileSync, readSync, writeSync } from "node:fs";
 import { basename } from "node:path";
@@ -41,8 +40,8 @@ export function executableParts(maps: string): Part[] {
 const size = ({ from, to }: Part) => BigInt(`0x${to}`) - BigInt(`0x${from}`);
 
 /**
- * Return the part of the code that was compiled while the program runs: the engine reserves one, larger than any other. What
- * follows without a gap is the same part: the kernel may list a mapping in pieces.
+ * Return the mapping of JIT-compiled code: the engine reserves the largest one without a file. Adjacent mappings count as one:
+ * the kernel may split them.
  */
 export function compiledPart(parts: readonly Part[]): Part | undefined {
   const whole: Part[] = [];
@@ -136,7 +135,7 @@ export function takeCrash(): SignalError | undefined {
 
 const MAX_FRAMES = 40;
 
-/** Return the crash in a record of a program for `arch`; undefined where it is none. */
+/** Read the crash record of a program for `arch`; undefined if it is not one. */
 export function readCrash(bytes: Uint8Array, arch = ARCHITECTURE): SignalError | undefined {
   const layout = RECORDS[arch];
   const end = bytes.indexOf(0x0a);

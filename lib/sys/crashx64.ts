@@ -15,14 +15,14 @@ const call = (number: number) => [0xb8, ...int(number), 0x0f, 0x05];
 const FD = [0x8b, 0x7b, DATA.fd];
 /** mov edx, value */
 const third = (value: number) => [0xba, ...int(value)];
-/** xor edx, edx; mov r10d, 8: no former value, and the size of a mask */
+/** xor edx, edx; mov r10d, 8: do not return the previous value; size of a mask */
 const NO_FORMER = [0x31, 0xd2, 0x41, 0xba, ...int(MASK_SIZE)];
 /** lea rsi, [rbx + offset] */
 const second = (offset: number) => [0x48, 0x8d, 0xb3, ...int(offset)];
 /** pop r14, r13, r12, rbx */
 const POP = [0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5b];
 
-/** Keep the record, and execute the program again; where the kernel refuses, end by the signal. */
+/** Write the record and execute the program again; if execve fails, die by the signal. */
 const CRASH = [
   // mov rsi, r13 (siginfo)
   ...[...FD, 0x4c, 0x89, 0xee, ...third(RECORD.siginfo), ...call(CALL.write)],
@@ -30,9 +30,9 @@ const CRASH = [
   ...[...FD, 0x49, 0x8d, 0x76, REGISTERS, ...third(RECORD.registers), ...call(CALL.write)],
   // mov rsi, [r14 + RSP]
   ...[...FD, 0x49, 0x8b, 0xb6, ...int(RSP), ...third(RECORD.stack), ...call(CALL.write)],
-  // mov esi, F_SETFD; xor edx, edx: the memfd outlives execve
+  // mov esi, F_SETFD; xor edx, edx: execve keeps the memfd
   ...[...FD, 0xbe, ...int(F_SETFD), 0x31, 0xd2, ...call(CALL.fcntl)],
-  // mov edi, SIG_SETMASK: a mask outlives execve, too
+  // mov edi, SIG_SETMASK: execve keeps the signal mask
   ...[0xbf, ...int(SIG_SETMASK), ...second(DATA.mask), ...NO_FORMER, ...call(CALL.rtSigprocmask)],
   // mov rdi, [rbx + path]; mov rsi, [rbx + argv]; mov rdx, [rbx + envp]
   ...[0x48, 0x8b, 0x7b, DATA.path, 0x48, 0x8b, 0x73, DATA.argv, 0x48, 0x8b, 0x53, DATA.envp],
@@ -45,14 +45,14 @@ const CRASH = [
   ...[...POP, 0xc3],
 ];
 
-/** Go to the handler that was there: mov rax, [rbx + 8 * rdi + handlers]; test rax, rax; jz CRASH; pop; jmp rax */
+/** Jump to the previous handler: mov rax, [rbx + 8 * rdi + handlers]; test rax, rax; jz CRASH; pop; jmp rax */
 const FORMER_JUMP = [...POP, 0xff, 0xe0];
 const FORMER = [
   ...[0x48, 0x8b, 0x44, 0xfb, DATA.handlers, 0x48, 0x85, 0xc0],
   ...[0x74, FORMER_JUMP.length, ...FORMER_JUMP],
 ];
 
-/** mov rax, [rdx + RIP]; cmp with the bounds of compiled code; jb, jae CRASH */
+/** mov rax, [rdx + RIP]; cmp with the bounds of JIT-compiled code; jb, jae CRASH */
 const ABOVE = [0x48, 0x3b, 0x43, DATA.to, 0x73, FORMER.length];
 const WHERE = [
   ...[0x48, 0x8b, 0x82, ...int(RIP), 0x48, 0x3b, 0x03],
@@ -66,7 +66,7 @@ export function crashCode(data: bigint): CrashCode {
     ...[0x53, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x48, 0xbb, ...long(data)],
     // mov r12, rdi; mov r13, rsi; mov r14, rdx
     ...[0x49, 0x89, 0xfc, 0x49, 0x89, 0xf5, 0x49, 0x89, 0xd6],
-    // mov eax, [rsi + si_code]; test eax, eax; jle CRASH: another process, or abort(3)
+    // mov eax, [rsi + si_code]; test eax, eax; jle CRASH: sent by another process, or by abort(3)
     ...[0x8b, 0x46, 0x08, 0x85, 0xc0, 0x7e, WHERE.length + FORMER.length],
     ...WHERE,
     ...FORMER,

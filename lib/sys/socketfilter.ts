@@ -10,7 +10,7 @@ const SO_DETACH_FILTER = 27;
 /** struct sock_filter: BPF_RET | BPF_K, 0 bytes. */
 const DROP_ALL = Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0);
 
-/** Let the kernel keep what `instructions` (struct sock_filter) accept; what waits stays. Throws SysError. */
+/** Make the kernel drop datagrams that `instructions` (struct sock_filter) do not accept; queued ones stay. Throws SysError. */
 export function attachFilter(what: string, fd: number, instructions: Uint8Array): void {
   // struct sock_fprog.
   const program = new Uint8Array(16);
@@ -20,7 +20,7 @@ export function attachFilter(what: string, fd: number, instructions: Uint8Array)
   syscall(what, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
 }
 
-/** Let the kernel drop all that comes, or no longer. Throws SysError. */
+/** Attach or detach a filter that drops all incoming datagrams. Throws SysError. */
 export function dropAll(what: string, fd: number, drop: boolean): void {
   if (drop) attachFilter(what, fd, DROP_ALL);
   else setOption(what, fd, SOL_SOCKET, SO_DETACH_FILTER, 0);

@@ -1,13 +1,13 @@
-// What was seen of a probe on one host, each thing once.
+// Sightings of a probe on one host, without duplicates.
 import type { Seen } from "./side.ts";
 
-/** Sightings in an answer. */
+/** Limit of sightings in an answer to a peer. */
 const MAX_SEEN = 64;
 
 export class Sightings {
   readonly #seen = new Map<string, Seen>();
 
-  /** Links off the path count as one: broadcasts leave by the ports of all containers of a host. */
+  /** Add a sighting. Links off the path count as one: a broadcast leaves by the ports of all containers of a host. */
   add(seen: Seen): void {
     const { point, sign, out, link } = seen;
     const key = point === "elsewhere" ? `${sign} ${out}` : `${point} ${sign} ${out} ${link}`;

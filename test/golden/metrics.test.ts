@@ -35,7 +35,7 @@ const fastdp = (diagnostics: unknown, count: number) => {
   });
 };
 
-test("the fast path's packets and bytes are those of containers, by direction", async () => {
+test("fast path counters count container packets and bytes by direction", async () => {
   const flowCache = { SentPackets: 11, SentBytes: 1_200, ReceivedPackets: 13, ReceivedBytes: 1_400 };
   const text = await fastdp({ interface: "vxlan-6784", flowCache }, 0);
   expect(lines(text).filter((line) => line.startsWith("weave_fast_path_"))).toEqual([

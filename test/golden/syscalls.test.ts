@@ -40,7 +40,7 @@ test("system calls have the numbers of the kernel's headers", () => {
   expect(all).toEqual(real);
 });
 
-test("capabilities and families of sockets have the numbers of linux/capability.h and linux/socket.h", () => {
+test("capabilities and socket families have the numbers of linux/capability.h and linux/socket.h", () => {
   const bits = (Object.values(CAPABILITIES) as object[])
     .flatMap((of) => Object.keys(of) as Capability[])
     .map((name) => [name, capabilityBits([name]).toString(2).length - 1] as const);

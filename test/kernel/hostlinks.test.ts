@@ -98,7 +98,7 @@ describe.if(isRoot)("the MTU of routes", () => {
   });
 });
 
-/** Whether a link takes part in IPv6, which makes addresses up and announces them. */
+/** Whether IPv6 is enabled on a link, which then generates addresses and announces them. */
 const hasIPv6 = (link: string) =>
   readFileSync(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, "utf8") !== "1\n";
 

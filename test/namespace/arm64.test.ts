@@ -1,5 +1,5 @@
 // The executables for arm64, run by qemu: they start, read their command line, carry all their parts,
-// and go on after a crash.
+// and restart in place after a crash.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -69,7 +69,7 @@ test.each([
   [
     "address",
     ["ip", "-force", "-batch", "-"],
-    // The first address of the range. `addr flush` ends ip itself where addresses change while it lists them.
+    // The first address of the range. `ip addr flush` fails if addresses change while it lists them.
     "addr del 10.32.0.1/12 dev weave",
     /ip \(pid \d+\) keeps changing .*weave/,
   ],

@@ -1,5 +1,5 @@
-// Nothing grows with the number of containers, connections, names and policies that have come and gone: live objects of the
-// programs, their descriptors and threads, and what the kernel has of the host.
+// Nothing leaks when containers, connections, names and policies come and go: live objects of the programs, their descriptors
+// and threads, and kernel objects of the host.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,11 +11,11 @@ import { kernelState } from "../support/kernelstate.ts";
 
 type Counts = Readonly<Record<string, number>>;
 
-/** Blocks, the first one to warm up, and rounds of each. */
+/** Blocks, of which the first is warm-up, and rounds in each. */
 const [BLOCKS, ROUNDS] = [4, 5];
-/** Looks without anything less, after which what is left stays. */
+/** Samples without a decrease, after which counts are taken as final. */
 const LOOKS = 5;
-/** What the engine makes of code that runs, and drops again, strings among it. */
+/** Object types that the engine allocates for compiled code and frees at will, strings among them. */
 const CODE =
   /CodeBlock|Executable|SymbolTable|Structure|Butterfly|Enumerator|PropertyTable|RareData|RegExp|^string$/;
 
@@ -31,7 +31,7 @@ const children: Bun.Subprocess[] = [];
 
 const countsOf = (program: string) => join(a.folder, `${program}.counts`);
 
-/** Start a program that counts on the first host. */
+/** Start a program on the first host that reports its live objects. */
 function start(program: string, ...args: string[]): Bun.Subprocess {
   const child = Bun.spawn(a.command(process.execPath, COUNTED, program, ...args), {
     env: { ...process.env, ...a.env, COUNTS: countsOf(program) },
@@ -41,7 +41,7 @@ function start(program: string, ...args: string[]): Bun.Subprocess {
   return child;
 }
 
-/** How many live objects of each type a program has, beside its code. */
+/** Count a program's live objects by type, without compiled code, its descriptors and its threads. */
 async function count(program: string, { pid }: Bun.Subprocess): Promise<Counts> {
   const file = countsOf(program);
   rmSync(file, { force: true });
@@ -52,7 +52,7 @@ async function count(program: string, { pid }: Bun.Subprocess): Promise<Counts> 
   return { ...Object.fromEntries(objects.filter(([type]) => !CODE.test(type))), descriptors, threads };
 }
 
-/** The same once what is under way has ended: the least of each, when some looks in a row have found no less. */
+/** The same after work in progress has ended: the minimum of each count, once several samples in a row show no decrease. */
 async function settled(program: string, child: Bun.Subprocess): Promise<Counts> {
   let least = await count(program, child);
   let without = 0;
@@ -67,7 +67,7 @@ async function settled(program: string, child: Bun.Subprocess): Promise<Counts> 
   return { ...least, "lines on the kernel's state": (await kernelState(a.netns)).length };
 }
 
-/** Return what grows in every block by one for each two rounds, or more: what comes and goes by chance grows in some. */
+/** Return what grows in every block by at least one for two rounds: random growth appears in some blocks only. */
 function growing(blocks: readonly Counts[]): string[] {
   return Object.keys(blocks.at(-1) ?? {}).flatMap((kind) => {
     const counts = blocks.map((block) => block[kind] ?? 0);
@@ -76,7 +76,7 @@ function growing(blocks: readonly Counts[]): string[] {
   });
 }
 
-/** Do blocks of rounds; return what has grown. */
+/** Run all blocks of rounds; return what has grown. */
 async function churn(
   program: string,
   child: Bun.Subprocess,
@@ -109,7 +109,7 @@ afterAll(async () => {
   hosts?.disposeSync();
 });
 
-test("a router, while containers, names, peers and connections come and go", async () => {
+test("a router does not leak while containers, names, peers and connections come and go", async () => {
   const router = start("weave-router", ...ROUTER, "--ipalloc-init=consensus=2");
   await launch();
   const up = () => a.status().catch(() => "");
@@ -117,7 +117,7 @@ test("a router, while containers, names, peers and connections come and go", asy
   await hosts.meshed();
   const [ours, theirs] = [apiOf(a), apiOf(b)];
   const netns = await hosts.pod("pod");
-  /** The port of the other end of the connection, which the other router has dialled. */
+  /** Remote port of the connection, which the other router dialled. */
   const port = async () => /<- 10\.99\.0\.2:(\d+) +established/.exec(await a.status("connections"))?.[1];
   const reconnected = (before: string | undefined) =>
     eventually(
@@ -153,7 +153,7 @@ test("a router, while containers, names, peers and connections come and go", asy
   expect(await churn("weave-router", router, round)).toEqual([]);
 }, 300_000);
 
-test("the policy controller, while pods and policies come and go", async () => {
+test("the policy controller does not leak while pods and policies come and go", async () => {
   const server = new ApiServer(await hosts.beside("10.99.0.200"), 6443, "10.99.0.200");
   apiServer = server;
   server.start();

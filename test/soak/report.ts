@@ -13,7 +13,7 @@ const points = (samples: readonly Sample[], quantity: Quantity): Point[] =>
 
 const TEXTS: Readonly<Record<Result, (limit: number) => string>> = {
   flat: () => "flat",
-  unclear: (limit) => `UNCLEAR whether by more than ${limit}: too short for its noise`,
+  unclear: (limit) => `UNCLEAR whether it grows by more than ${limit}: run longer`,
   grows: (limit) => `GROWS by more than ${limit}`,
 };
 
@@ -22,7 +22,7 @@ function line(quantity: Quantity, { first, last, perHour, low, high, result }: V
   return `  ${quantity.padEnd(12)} ${first} to ${last}, ${interval}: ${TEXTS[result](LIMITS[quantity])}`;
 }
 
-/** Return the report, and the worst result of all that can be judged. */
+/** Return the report, and the worst result of all series that are long enough. */
 export function report(samples: readonly Sample[]): { text: string; result: Result } {
   const lines: string[] = [];
   const results = new Set<Result>();

@@ -6,8 +6,8 @@ import type { World } from "../chaos/world.ts";
 import { must } from "../support/hosts.ts";
 
 /**
- * Quantities, and how much each may grow in an hour. Of memory, what is a process's own: pages of the executable come and go,
- * and are as many at most as it has.
+ * Quantities, and how much each may grow in an hour. Memory is anonymous memory only: pages of the executable come and go, and
+ * its size bounds them.
  */
 export const LIMITS = {
   anonKb: 2_048,

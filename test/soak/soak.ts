@@ -50,7 +50,7 @@ function choose(model: Model, chance: Chance): Taken {
   }
 }
 
-/** Exit code: 0 for flat, 1 where something grows or does not hold, 2 where the data cannot tell. */
+/** Run the soak test. Returns the exit code: 0 flat, 1 growth or a violated invariant, 2 unclear. */
 async function soak(folder: string): Promise<number> {
   const [hours, hosts, seed] = [positive("hours"), positive("hosts"), positive("seed")];
   const intervalMs = positive("interval") * 1_000;
@@ -85,7 +85,7 @@ async function soak(folder: string): Promise<number> {
     async next(model, world) {
       await look(model, world);
       const ms = performance.now() - start;
-      // Without pauses, what takes hours to warm up does so soon.
+      // Without pauses, the warm-up takes less time.
       const due = performance.now() + (ms < WARM_UP * hours * HOUR_MS ? 0 : intervalMs);
       while (!stopped && performance.now() < due) await Bun.sleep(500);
       return stopped || performance.now() - start > hours * HOUR_MS ? undefined : choose(model, chance);

@@ -1,23 +1,23 @@
 // Whether a quantity grows: the slope of Theil (1950) and Sen (1968), the median of the slopes between all pairs of samples,
-// which a sawtooth or a few outliers do not move; and Sen's confidence interval of it. Samples of which one is like the one
-// before say less than as many others: the interval is widened for that (Yue and Wang, 2004). Pure.
+// which is robust against a sawtooth and a few outliers, with Sen's confidence interval. Autocorrelated samples carry less
+// information: the interval is widened for them (Yue and Wang, 2004). Pure.
 
 /** A value at a time in hours. */
 export type Point = readonly [hours: number, value: number];
 
-/** More are thinned out: pairs grow by the square. */
+/** Limit of points; more are thinned out, as the number of pairs is quadratic. */
 const MAX_POINTS = 400;
 /** Quantile of the normal distribution for a confidence of 95 %. */
 const CONFIDENCE = 1.96;
 
-/** Growth per hour, and the interval that it is in. */
+/** Growth per hour, with its confidence interval. */
 export interface Slope {
   readonly perHour: number;
   readonly low: number;
   readonly high: number;
 }
 
-/** Return the slope; 0, with nothing known of it, for fewer than two points. */
+/** Return the slope; 0 with an infinite interval for fewer than two points. */
 export function slope(points: readonly Point[]): Slope {
   const step = Math.ceil(points.length / MAX_POINTS);
   const few = points.filter((_, i) => i % step === 0);
@@ -38,7 +38,7 @@ export function slope(points: readonly Point[]): Slope {
   };
 }
 
-/** By how much the variance of a trend grows, as each value is correlated with the next: (1 + r) / (1 - r). */
+/** Return the factor by which autocorrelation r of lag 1 increases the variance of a trend: (1 + r) / (1 - r). */
 function persistence(values: readonly number[]): number {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
   const apart = values.map((value) => value - mean);

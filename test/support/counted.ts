@@ -1,5 +1,5 @@
-// A daemon from source that says how many live objects it has: `bun counted.ts weave-router|weave-npc ARGUMENTS`. On SIGUSR2 it
-// collects all garbage, and writes their number by type, as JSON, to the file that COUNTS names.
+// Run a daemon from source that reports its live objects: `bun counted.ts weave-router|weave-npc ARGUMENTS`. On SIGUSR2 it
+// collects all garbage, and writes the number of objects by type, as JSON, to the file that COUNTS names.
 import { heapStats } from "bun:jsc";
 import { renameSync, writeFileSync } from "node:fs";
 import { controller } from "../../cmd/commands/npc/controller.ts";
@@ -15,6 +15,6 @@ process.on("SIGUSR2", () => {
   writeFileSync(`${file}.new`, JSON.stringify(heapStats().objectTypeCounts));
   renameSync(`${file}.new`, file);
 });
-// Kept for a day, up to a bound: a few rounds have to reach it.
+// Events are kept for a day, up to this limit: a few rounds have to reach it.
 EVENT_BOUNDS.entries = 20;
 await run(program, program === "weave-npc" ? controller : router, argv);

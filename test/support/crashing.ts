@@ -10,7 +10,7 @@ if (crash) {
   console.log(JSON.stringify({ pid: process.pid, name, message, frames: stack.split("\n").slice(1) }));
   process.exit(7);
 }
-// Under an emulator of another processor it is that which is started again, with these arguments.
+// Under an emulator of another architecture, the emulator has to be executed again, with these arguments.
 const emulator = process.env["EMULATOR"]?.split(" ") ?? [];
 const [program, ...rest] = [...emulator, process.execPath];
 if (program) process.execPath = program;

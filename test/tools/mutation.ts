@@ -1,8 +1,8 @@
 // npm run test:mutation [-- ROOM|FILE… --sample N --per-file N --seed S --faults FILE.json --jobs J --limit S]: changes the
-// code in small ways, one at a time, and tells which changes no test notices. Without --sample and --per-file all of them,
-// which takes long: about 1 s each, for only tests that run the changed line are run, the quickest first, several in one
-// process. Which lines a test runs is kept between runs (mutation/traces.ts). --faults takes the changes of a file in place of
-// the operators' (mutation/faults.ts).
+// code in small ways, one at a time, and lists the changes that no test detects. Without --sample and --per-file it makes all
+// changes, about 1 s each: it runs only tests that run the changed line, the quickest first, several in one process. The lines
+// that a test runs are kept between runs (mutation/traces.ts). --faults takes the changes from a file instead of the operators
+// (mutation/faults.ts).
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { below, seededRandom } from "../../lib/clock/random.ts";
@@ -49,7 +49,7 @@ function options() {
   };
 }
 
-/** The faults of a file; ends where one cannot be made. */
+/** Read the faults of a file; exit with 2 if one does not apply. */
 function chosen(path: string): Mutant[] {
   try {
     return readFaults(root, path).filter(({ file }) => files.includes(file));
@@ -172,5 +172,5 @@ console.log(
 );
 for (const [room, counts] of [...fates].sort()) console.log(row(room, counts));
 console.log(row("all", total));
-for (const [test, why] of leftOut) console.log(`left out with nothing changed: ${test} ${why}`);
+for (const [test, why] of leftOut) console.log(`left out: ${test} ${why} on unchanged code`);
 process.exitCode = (total.get("survived") ?? 0) > 0 ? 1 : 0;

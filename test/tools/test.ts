@@ -31,10 +31,10 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   unit: { about: "pure rooms: tables, properties, bad input" },
   golden: { about: "bytes that the original and the kernel's own tools have sent" },
-  model: { about: "random histories of a room, beside a second, plain reading of it" },
+  model: { about: "random histories of a room, compared with a simple model" },
   fuzz: { about: "random changes of valid input, some for each decoder", weight: 100 },
   kernel: {
-    about: "our code in one process against the kernel, in a network namespace of its own",
+    about: "our code against the kernel, in the test's own process and network namespace",
     weight: 60,
     root: true,
   },
@@ -167,7 +167,7 @@ function programsOf(kind: string, files: readonly string[]): Program[] {
   const { weight, built: needsBuild = false } = KINDS[kind] ?? {};
   if (weight !== undefined)
     return files.map((file) => ({ name: file, args: [`./${file}`], weight, needsBuild }));
-  // Some of them wait more than they compute. The slowest begin first, where they have run before.
+  // One more than processors, as some tests wait more than they compute. The slowest start first, if their times are known.
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
   const args = [`--parallel=${processors + 1}`, ...timings, ...files.map((file) => `./${file}`)];
   return [{ name: `${kind} tests`, args, weight: 100, needsBuild }];

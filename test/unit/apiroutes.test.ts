@@ -85,7 +85,7 @@ test("a request that fails unexpectedly again and again is logged once a minute,
   time.clock.advance(60_000);
   await get("/broken/a");
   expect(lines[2]).toContain('"suppressed":999');
-  // Of long paths, which use up what may be logged of all kinds (LOG_BURST) sooner.
+  // Long paths use up the limit of all logged lines (LOG_BURST) sooner.
   const long = "x".repeat(1_000);
   for (let i = 0; i < 5_000; i++) await get(`/broken/${long}${i}`);
   expect(lines.length).toBeLessThan(500);

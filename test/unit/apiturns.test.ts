@@ -1,4 +1,4 @@
-// Requests over TCP share the event loop: how many of them one of its turns answers.
+// Requests over TCP share the event loop: a turn answers a limited number of them.
 import { afterEach, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
 });
 
-/** Counts calls of `work`, each of which takes 1 ms, and the most of them in one turn of the event loop. */
+/** Count calls of `work`, each of which takes 1 ms, and the maximum in one turn of the event loop. */
 class Counted {
   calls = 0;
   most = 0;
@@ -61,7 +61,7 @@ function metrics({ work }: Counted): Bun.Server<undefined> {
   });
 }
 
-/** Connections that each write a request so many times at once; what they got. */
+/** Open connections that each write a request `times` times at once; return what they received. */
 async function clients(server: Bun.Server<undefined>, path: string, count: number, times: number) {
   const sockets: Socket[] = Array.from({ length: count }, () => connect(Number(server.port), "127.0.0.1"));
   stops.push(() => {
@@ -85,7 +85,7 @@ describe.each<[string, (counted: Counted) => Bun.Server<undefined>, string]>([
   ["costly requests to it", api, "/costly"],
   ["metrics", metrics, "/metrics"],
 ])("%s", (_what, serve, path) => {
-  test("pipelined requests do not hold the event loop up", async () => {
+  test("pipelined requests do not block the event loop", async () => {
     const counted = new Counted();
     const { sockets } = await clients(serve(counted), path, 20, 40);
     await eventually(
@@ -97,7 +97,7 @@ describe.each<[string, (counted: Counted) => Bun.Server<undefined>, string]>([
     expect(counted.most).toBeLessThan(20);
   });
 
-  test("many connections get their answers, turn by turn", async () => {
+  test("many connections get their answers over several turns", async () => {
     const counted = new Counted();
     const { got } = await clients(serve(counted), path, 60, 1);
     const isAnswered = (answer: string) => answer.startsWith("HTTP/1.1 200");

@@ -148,7 +148,7 @@ describe("nodes", () => {
       { metadata: { name: "n", uid: 7 }, status: { addresses: [good] } },
       { uid: "", address: "10.0.0.1" },
     ],
-  ])("a node is there though %s cannot be read", (_what, node, read) => {
+  ])("a node is present although %s cannot be read", (_what, node, read) => {
     expect(readNode({ metadata: { name: "n", uid: "u" }, ...node })).toEqual({ name: "n", ...read });
   });
 });

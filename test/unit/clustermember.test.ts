@@ -214,7 +214,7 @@ describe("annotations", () => {
     await expect(written.write({ a: "1" })).rejects.toThrow("broken");
   });
 
-  test("of an API server that contradicts itself, or takes no change, are not asked for on and on", async () => {
+  test("are retried a limited number of times if the API server contradicts itself or refuses each change", async () => {
     const { client, state, asked } = cluster({});
     state.exists = false;
     state.fails = (what) => {
@@ -228,7 +228,7 @@ describe("annotations", () => {
     };
     const by = { clock: hurry(), random: { float: () => 0.5, u64: () => 0n } };
     await expect(update(configMapAnnotations(client), (now) => now, by)).rejects.toThrow(
-      "ConfigMap kube-system/weave-net keeps changing: 60 writes refused",
+      "cannot change ConfigMap kube-system/weave-net: 60 conflicts in a row",
     );
   });
 
@@ -597,7 +597,7 @@ describe("a follower", () => {
     follower.stop();
   });
 
-  test("reclaims in a network whose report is longer than a format may print", async () => {
+  test("reclaims addresses when the full report would exceed the limit of a format", async () => {
     const many = Array.from({ length: 1_500 }, (_, i) => nameFromNumber(BigInt(100 + i)));
     const { list, said, follower } = following({ n1: "198.51.100.1" }, {}, [OWN, ...many]);
     const two = nameFromNumber(2n);

@@ -117,7 +117,7 @@ describe("the plugin", () => {
     for (const name of [...left, ...other]) writeFileSync(join(binDir, name), "part");
     writeFileSync(join(confDir, `${LIST}.tmp1`), "{");
     const places = { binDir, confDir, executable, hairpin: true };
-    // A hard link is as old as what it links to.
+    // A hard link has the age of its target.
     utimesSync(join(binDir, `${PLUGIN}.tmp1`), 0, 0);
     setup(places);
     expect(readdirSync(binDir).sort()).toEqual([PLUGIN, ...left, ...other].sort());

@@ -649,7 +649,7 @@ describe("a call of the plugin", () => {
     expect(await call("1")).toBeUndefined();
     expect(await call("", "{}", "/nowhere")).toEqual({ output: "", code: 0 });
     expect(await call(String(inode), '{"ipam":{"type":"host-local"}}')).toBeUndefined();
-    // What a DEL does not read says nothing of whose it is.
+    // Fields that a DEL does not read do not tell who owns the attachment.
     expect(await call(String(inode), '{"ipam":{"type":"host-local"},"args":7}')).toBeUndefined();
     expect(await call(String(inode), '{"ipam":{"type":"weave-ipam"}}')).toEqual({ output: "", code: 0 });
     expect((await call(String(inode), "{"))?.code).toBe(1);

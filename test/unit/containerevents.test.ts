@@ -107,7 +107,7 @@ test("an idle host is listened to without end", async () => {
   }
 });
 
-test("a runtime that is away is looked for after 1 s, and half as long again each time, up to 20 s; anew after it was there", async () => {
+test("the back-off for a missing runtime starts at 1 s and grows by half, up to 20 s; it starts over once the runtime was there", async () => {
   const pauses: number[] = [];
   let server: ReturnType<typeof Bun.serve> | undefined;
   const lines: string[] = [];
@@ -139,7 +139,7 @@ test("a runtime that is away is looked for after 1 s, and half as long again eac
   }
 });
 
-test("a watch that is stopped waits no longer, and nothing has failed", async () => {
+test("stopping a watch ends its wait without an error", async () => {
   const failed = spyOn(unexpected, "detached");
   try {
     watchContainers([join(folder, "none.sock")], {} as never, silentLog).stop();

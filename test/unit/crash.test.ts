@@ -181,7 +181,7 @@ describe("files", () => {
   });
 });
 
-describe("a fault that the kernel ends programs for", () => {
+describe("a fatal signal", () => {
   const PROGRAM = join(import.meta.dir, "../support/crashing.ts");
   test.each([
     ["fault", "SIGSEGV", /^at address 0x10$/, /^ +at bun(\.exe)?\+0x[0-9a-f]+$/],
@@ -234,7 +234,7 @@ describe("a fault that the kernel ends programs for", () => {
       [file, small, large],
     ])
       expect(compiledPart(parts)).toEqual(large);
-    // The kernel may list it in pieces.
+    // The kernel may split a mapping.
     const [one, other] = [part("5500f7d000", "5506f7d000"), part("5506f7d000", "5520f7d000")];
     expect(compiledPart([small, one, other])).toEqual(part("5500f7d000", "5520f7d000"));
     expect(compiledPart([part("1000", "2000"), part("2000", "5000", "/x"), part("5000", "5800")])).toEqual(
@@ -244,7 +244,7 @@ describe("a fault that the kernel ends programs for", () => {
   });
 });
 
-test("what the handler of crashes reads lies in order, 8 bytes each, with 64 handlers between", () => {
+test("the data of the crash handler is in order, 8 bytes a value, with 64 handlers", () => {
   const { handlers, mask, none, size, ...values } = DATA;
   expect<number[]>(Object.values(values)).toEqual(Object.keys(values).map((_, i) => 8 * i));
   expect([handlers, mask - handlers, none - mask]).toEqual([8 * Object.keys(values).length, 8 * 64, 8]);

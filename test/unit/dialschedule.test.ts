@@ -383,7 +383,7 @@ describe("the maker", () => {
     expect(dialled()).toEqual([]);
   });
 
-  test.each(["a check", "a retry"])("does nothing after its end, though %s was due", async (due) => {
+  test.each(["a check", "a retry"])("does nothing after its end, although %s was due", async (due) => {
     const { subject, clock, dialled, fail } = maker();
     let fired = 0;
     const { after } = clock;
@@ -407,7 +407,7 @@ describe("the maker", () => {
     expect([dialled(), fired]).toEqual([[], 0]);
   });
 
-  test("spares the address behind a connection that came and failed, unless several came from there", () => {
+  test("leaves out the source address of an inbound connection that failed, unless several came from it", () => {
     const { subject, connection } = maker();
     const backOff = () => subject.limits().find(({ name }) => name === "dial-back-offs")?.value;
     const [one, two] = [40_000, 40_001].map((port, i) => connection(peer(2 + i), `10.0.0.2:${port}`, false));

@@ -35,13 +35,13 @@ function turn(): void {
 
 const limits = () => turns.limits().map(({ value, refused }) => [value, refused]);
 
-test("few are answered at once; of many, 3 ms in each turn, in their order", () => {
+test("few queries are answered at once; many are answered in order, for 3 ms in each turn", () => {
   for (const what of ["a", "b", "c", "d", "e", "f", "g", "h"]) ask("x", what);
   expect(answered.join("")).toBe("abc");
   ask("x", "i");
   turn();
   expect(answered.join("")).toBe("abcdef");
-  // What is read in this turn comes behind those that wait.
+  // Queries read in this turn queue behind those that wait.
   ask("x", "j");
   expect(answered.join("")).toBe("abcdef");
   turn();
@@ -52,7 +52,7 @@ test("few are answered at once; of many, 3 ms in each turn, in their order", () 
   expect(answered.at(-1)).toBe("k");
 });
 
-test("those of one address are bounded, and leave room for others", () => {
+test("waiting queries of one address are limited, and leave room for others", () => {
   for (let i = 0; i < 5_000; i++) ask("flood");
   expect(limits()).toEqual([
     [4_096, 901],
@@ -70,12 +70,12 @@ test("those of one address are bounded, and leave room for others", () => {
   expect(limits()[0]).toEqual([8_192, 901 + 10_000 - 3 - 8_192]);
 });
 
-test("a query longer than any does not wait", () => {
+test("a query longer than the maximum does not wait", () => {
   for (let i = 0; i < 5; i++) ask("x", "long", 60_000);
   expect([answered.length, ...(limits()[0] ?? [])]).toEqual([3, 0, 2]);
 });
 
-test("whoever keeps the socket full is dropped by the kernel until the next turn", () => {
+test("the kernel drops queries of a flood until the next turn", () => {
   for (let i = 0; i < 100; i++) {
     ask("flood");
     if (now < 1_003) continue;
@@ -85,7 +85,7 @@ test("whoever keeps the socket full is dropped by the kernel until the next turn
   expect(isShut).toBe(true);
   turn();
   expect(isShut).toBe(false);
-  // A socket that is closed meanwhile is not touched any more.
+  // A closed socket is left alone.
   for (let i = 0; i < 30; i++, now++) ask("flood");
   expect(isShut).toBe(true);
   turns.forget(valve);

@@ -87,7 +87,7 @@ test("queries that come while the thread is busy are kept, more of them for root
   );
 });
 
-test("the event loop goes on while somebody sends faster than is answered, and answers come again afterwards", async () => {
+test("a flood of queries does not block the event loop, and queries are answered again after it", async () => {
   const port = freePort();
   let heard = 0;
   const slow: Handler = (...query) => {

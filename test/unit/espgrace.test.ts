@@ -1,4 +1,4 @@
-// ESP associations of ended connections: either router may only be restarting, so they stay for its grace, and no longer.
+// ESP associations of ended connections: either router may be restarting, so they stay for the grace period, and no longer.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -7,10 +7,10 @@ import type { Datapath } from "../../lib/overlay/datapath/datapath.ts";
 import type { Esp } from "../../lib/overlay/fastdp/esp.ts";
 import { FastdpOverlay } from "../../lib/overlay/fastdp/overlay.ts";
 
-/** A minute, the time in which a router that restarts is back. */
+/** Grace period in ms: a restarting router is back within a minute. */
 const GRACE = 60_000;
 
-/** An overlay with one encrypted connection; what it has of ESP, and when. */
+/** Make an overlay with one encrypted connection that records what it does with ESP, and when. */
 function encrypted() {
   const clock = new SimulatedClock();
   const did: string[] = [];
@@ -50,7 +50,7 @@ function encrypted() {
   return { clock, did, overlay, connection };
 }
 
-test("they go a minute after their connection, one by one", () => {
+test("each association ends a minute after its connection", () => {
   const { clock, did, connection } = encrypted();
   connection.confirm();
   clock.advance(2 * GRACE);
@@ -62,7 +62,7 @@ test("they go a minute after their connection, one by one", () => {
   expect(did).toEqual([`${3 * GRACE} end ${nameFromNumber(2n)}`]);
 });
 
-test("a router that stops leaves them to the next one", () => {
+test("a router that stops leaves its associations to the next one", () => {
   const { clock, did, overlay, connection } = encrypted();
   connection.confirm();
   connection.stop();

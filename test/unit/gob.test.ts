@@ -160,7 +160,7 @@ describe("what a message may cost", () => {
 describe("malformed input", () => {
   const INNER = [0xff, 0x84];
   const STRING = 12;
-  /** Types that hold themselves: what describes them, one more level of a value, and what follows those in it. */
+  /** Recursive types: their description, the bytes that open one level of a value, and the bytes that close it. */
   const RECURSIVE = {
     slice: { described: [2, 1, 1, 1, 0x49, 0, 1, ...INNER, 0, 0], level: [1], rest: [] },
     "map in its elements": {
@@ -180,7 +180,7 @@ describe("malformed input", () => {
     },
   };
 
-  /** A struct of one field, of a type that holds itself, so many levels deep. */
+  /** Make a struct of one field of a recursive type, `depth` levels deep. */
   function nested(kind: keyof typeof RECURSIVE, depth: number): Uint8Array {
     const { described, level, rest } = RECURSIVE[kind];
     const levels = (bytes: readonly number[]) => Uint8Array.from(Array(depth).fill(bytes).flat());
@@ -192,7 +192,7 @@ describe("malformed input", () => {
   }
 
   test.each(Object.keys(RECURSIVE) as (keyof typeof RECURSIVE)[])(
-    "a %s that holds itself ends the stream, not the stack, where it is read and where it is skipped",
+    "a recursive %s nested too deeply is a GobError, whether it is read or skipped",
     (kind) => {
       const Known = struct("O", { X: slice(slice(string)) });
       const Other = struct("O", { Y: bool });

@@ -156,7 +156,7 @@ describe("a template", () => {
   });
   const nothing: Tree = leaf(undefined);
 
-  test("has an item whose first entry depends on a value on lines of its own", () => {
+  test("puts an item whose first entry is conditional on separate lines", () => {
     const items = list(
       map({ a: when(scalar(1), nothing), b: scalar("x") }),
       map({ c: scalar(2), d: when(scalar(3), scalar(4)), e: list(scalar(5), list(scalar(6))) }),

@@ -102,7 +102,7 @@ describe.each(Object.keys(TOPICS))("the topic %s", (topic) => {
   });
 });
 
-test("a topic's manual page has its headings, paragraphs, lists and blocks as what they are", () => {
+test("a topic's manual page keeps its headings, paragraphs, lists and code blocks", () => {
   const page = `# A title
 
 A paragraph of \`code\` and

@@ -107,7 +107,7 @@ describe("reset", () => {
     );
   });
 
-  test("removes podman's hook and netavark's plugin: a hook without its executable lets no container start", async () => {
+  test("removes podman's hook and netavark's plugin: with a hook whose executable is missing, no container starts", async () => {
     const [weave, hooks, plugins] = ["weave", "hooks.d", "netavark"].map((name) => join(folder, name));
     spies.push(spyOn(executables, "executable").mockImplementation(() => String(weave)));
     installHook(String(hooks), String(weave));

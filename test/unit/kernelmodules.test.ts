@@ -1,4 +1,4 @@
-// Modules of the kernel: in which order they are loaded, and by what names they are found.
+// Kernel modules: the order of loading, and their names.
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { release } from "node:os";
@@ -41,7 +41,7 @@ const loading = (file: string, flags: number) => [
   "close 7",
 ];
 
-test("a module is loaded after all it needs, compressed or not, though some are there already", () => {
+test("a module is loaded after its dependencies, compressed or not, although some are loaded already", () => {
   results = [0, -EEXIST];
   loadModule("br_netfilter");
   expect(calls).toEqual([
@@ -52,17 +52,17 @@ test("a module is loaded after all it needs, compressed or not, though some are 
   ]);
 });
 
-test("one that is loaded is not loaded again", () => {
+test("a loaded module is not loaded again", () => {
   there.push("/sys/module/br_netfilter");
   loadModule("br_netfilter");
   expect(calls).toEqual([]);
 });
 
-test("what the kernel refuses is said, and no file stays open", () => {
+test("an error of the kernel is reported, and no file stays open", () => {
   results = [0, -ENOENT];
   expect(() => loadModule("br_netfilter")).toThrow(`load ${FOLDER}/${NET}/802/stp.ko.zst: No such file`);
   expect(calls.at(-1)).toBe("close 7");
-  // Whoever needs it says that it is missing.
+  // The caller reports that it is missing.
   results = [-ENOENT];
   loadBridgeNetfilter();
 });
@@ -76,7 +76,7 @@ test("a module has one name, with - or _, compressed or not", () => {
   expect(["act-police", "act_police", "llc"].map(isLoaded)).toEqual([true, true, false]);
 });
 
-test("without a list there is none", () => {
+test("without modules.dep no module is found", () => {
   there = [];
   expect(hasModule("llc")).toBe(false);
   expect(() => loadModule("llc")).toThrow(

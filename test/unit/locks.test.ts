@@ -80,7 +80,7 @@ describe("the record of a crash", () => {
     { from: "7f0000000000", to: "7f0000100000", path: "/lib/libc.so" },
   ];
   const header = `${JSON.stringify({ started: 1_700_000_000_000, parts: PARTS })}\n`;
-  /** Of x86-64: struct siginfo, the registers and a stack. */
+  /** A record of x86-64: struct siginfo, the registers and a stack. */
   function record({
     signal = 11,
     code = 1,
@@ -119,7 +119,7 @@ describe("the record of a crash", () => {
     ]);
   });
 
-  test("of arm64 has its program counter, and the return address, in other places", () => {
+  test("of arm64 has the program counter and the link register at other offsets", () => {
     const bytes = new Uint8Array(128 + 280 + 8);
     const view = new DataView(bytes.buffer);
     view.setInt32(0, 11, true);

@@ -217,7 +217,7 @@ test("are merged in a few walks along both, by names that are compared as they a
   expect(jscDescribe(merged.entries[9]?.peer)).not.toContain("rope");
 });
 
-test("of which each gives us ranges of thousands more are remembered for as many owners as there is room for", () => {
+test("that each give us ranges of thousands more owners are remembered up to the limit of owners", () => {
   const ranges = new UnconfirmedRanges();
   for (let round = 0; round < 5; round++)
     for (let i = 0; i < MAX_ENTRIES; i++)

@@ -48,7 +48,7 @@ function makeChecker(version: string): (object: unknown) => string {
   // The schemas are Kubernetes' own: neither they nor the code that is made of them is improved, which takes most of the time.
   const given = { strict: false, validateSchema: false, code: { optimize: false } };
   const ajv = new Ajv({ ...given, validateFormats: false, allErrors: true });
-  // What several kinds refer to is compiled once.
+  // A schema that several kinds refer to is compiled once.
   ajv.addSchema({ $id: "kubernetes", definitions: strict });
   const validators = new Map<string, ValidateFunction>();
   return (object) => {

@@ -376,7 +376,7 @@ describe("topology gossip", () => {
   const update = (...peers: Peer[]) => encodeTopology(peers);
 
   test.each(["onGossip", "onBroadcast"] as const)(
-    "what an update has told before its connection ends counts, and is passed on (%s)",
+    "the part of an update that was applied before its connection ended stays, and is forwarded (%s)",
     (how) => {
       const { subject, events, names } = gossip();
       atOnce(subject.inconsistentPeers());
@@ -392,7 +392,7 @@ describe("topology gossip", () => {
       expect(events).toEqual(["changed true"]);
       const told = subject.takePending().map(({ data }) => names(data));
       expect(told.flat().length).toBeGreaterThan(0);
-      // Peers that nobody has told of, and one that has told of no connection: there is something to ask for.
+      // Some peers have no update yet, and one has no connections yet: they are inconsistent.
       expect(atOnce(subject.inconsistentPeers())).toBeDefined();
     },
   );

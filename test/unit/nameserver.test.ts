@@ -66,7 +66,7 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
-  test("tells nothing where nothing is deleted", () => {
+  test("broadcasts nothing if nothing is deleted", () => {
     let told = 0;
     const { server } = nameserver(1, clock);
     server.start(() => ({ unicast: () => true, broadcast: () => void told++, neighbours() {} }));
@@ -257,7 +257,7 @@ describe("a nameserver", () => {
     expect(a.server.lookup("mine.weave.local.")).toEqual([7]);
   });
 
-  test("takes no more names of anybody once there is no room, and says so in place of each peer's limit", () => {
+  test("ignores further names of all peers at the total limit, and notes that instead of each peer's limit", () => {
     const { server } = nameserver(1, clock);
     const most = 16 * MAX_ENTRIES_PER_PEER;
     server.entries.set({ ...sample("a.weave.local."), origin: peer(2) });

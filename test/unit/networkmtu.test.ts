@@ -261,7 +261,7 @@ describe("the MTU of the network", () => {
     expect(said.at(-1)?.mtu).toBe(1300);
     without.clear();
     leave(3);
-    // Longer than a router that restarts is away, for which its kernel forwards.
+    // Longer than a router takes to restart, while its kernel keeps forwarding.
     clock.advance(69_999);
     await measure(8950);
     expect(set).toEqual([1376]);

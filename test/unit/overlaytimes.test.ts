@@ -335,7 +335,7 @@ describe("the fast datapath", () => {
     expect(take()).toEqual(["11000 health: heartbeats cannot be sent"]);
     expect(sent().all).toBe("0 10000..11000/500 12000 13000");
     expect(subject.watched).toBe(true);
-    // With another MTU of the network it may be over: that is seen at once.
+    // Another MTU of the network may end it: check at once.
     clock.advance(500);
     subject.mtuChanged();
     expect([sent().all, take()]).toEqual(["13600", []]);

@@ -1,4 +1,4 @@
-// The original's openvswitch datapath is removed by generic netlink: the bytes of both requests, and what errors say.
+// The original's Open vSwitch datapath is removed by generic netlink: the bytes of both requests, and the errors.
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { datapathDelete } from "../../lib/migration/openvswitch.ts";
 import { NetlinkError } from "../../lib/netlink/message.ts";
@@ -10,7 +10,7 @@ afterEach(() => {
   for (const spy of spies.splice(0)) spy.mockRestore();
 });
 
-/** The kernel has the family as type 0x21, and refuses request `at` by an errno. */
+/** Fake a kernel whose family has id 0x21, and that refuses request `at` with an errno. */
 function kernel(at = -1, errno = 0): string[] {
   const requests: string[] = [];
   const answer = { body: Buffer.from("01020000060001002100 0000".replace(" ", ""), "hex") };
@@ -23,7 +23,7 @@ function kernel(at = -1, errno = 0): string[] {
   return requests;
 }
 
-test("by its name, once the number of the family is found", () => {
+test("the datapath is removed by name, after the id of the family is resolved", () => {
   const requests = kernel();
   expect(datapathDelete("datapath")).toBe(true);
   const hex = (text: string) => Buffer.from(text).toString("hex");
@@ -38,12 +38,12 @@ test("by its name, once the number of the family is found", () => {
 test.each([
   ["no openvswitch", 0, ENOENT],
   ["no datapath of the name", 1, ENODEV],
-])("where there is %s, nothing is removed", (_what, at, errno) => {
+])("with %s, nothing is removed", (_what, at, errno) => {
   kernel(at, errno);
   expect(datapathDelete("datapath")).toBe(false);
 });
 
-test("what else the kernel says is an error", () => {
+test("another errno is an error", () => {
   kernel(1, EPERM);
   expect(() => datapathDelete("datapath")).toThrow("openvswitch delete datapath datapath");
 });

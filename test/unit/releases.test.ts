@@ -168,7 +168,7 @@ describe("an address is in use", () => {
     }
   });
 
-  test("before it has a link, also where no runtime knows its holder: dockerd makes the link later", async () => {
+  test("before it has a link, although no runtime knows its holder: dockerd creates the link later", async () => {
     const { allocator, lifecycle, clock, links, add, held } = alone();
     const outside = parseCidr("192.168.7.7/24");
     const ids = ["docker:02:42:0a:00:00:01", "endpoint", "c"] as const;
@@ -186,7 +186,7 @@ describe("an address is in use", () => {
     await nobodyKnowsThem();
     expect(ids.map(held)).toEqual([[early], [outside.address], []]);
     expect(allocator.claim("other", outside, CONTAINER)).rejects.toThrow("already in use by endpoint");
-    // The link comes; of the other, dockerd has forgotten the endpoint.
+    // One gets its link; dockerd has removed the endpoint of the other.
     links.add(outside.address);
     clock.advance(GRACE_MS);
     await nobodyKnowsThem();

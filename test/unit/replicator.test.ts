@@ -112,7 +112,7 @@ function first(
 
 type Subject = ReturnType<typeof first>;
 
-test("a router that starts again has the ring that it saved, whatever seed it is given", () => {
+test("a restarted router has the ring that it saved, whatever seed it gets", () => {
   const memory = new MemoryDisk();
   const { allocator, say, state } = first(0, [TWO], {}, memory);
   const before = allocator.ring.state();

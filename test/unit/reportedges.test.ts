@@ -101,7 +101,7 @@ test("an Ethernet address was last seen at a date of the wall clock", () => {
   ]);
 });
 
-test("the kernel's maps are read where a format names them, and once", () => {
+test("the kernel's maps are read only if a format names them, and once", () => {
   using _mesh = spyOn(mesh, "meshReport").mockImplementation(() => ({}) as never);
   using _peers = spyOn(peers, "peerProblems").mockImplementation(() => []);
   using _ipam = spyOn(ipam, "ipamProblems").mockImplementation(() => []);

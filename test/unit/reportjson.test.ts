@@ -5,7 +5,7 @@ import { printableLines } from "../../lib/log/printable.ts";
 import { fc } from "../support/fastcheck.ts";
 import { SEED } from "../support/seed.ts";
 
-/** Any code point but surrogates. What fast-check calls "binary" is the same, and takes a second to prepare. */
+/** Any code point except surrogates. fast-check's "binary" unit is the same, but takes 1 s to prepare. */
 const SURROGATES = { first: 0xd800, count: 0x800 };
 const SCALAR = fc
   .nat(0x10ffff - SURROGATES.count)

@@ -26,7 +26,7 @@ test("each folder of lib is a room", () => {
   expect(folders.map(({ name }) => name).sort()).toEqual(rooms.sort());
 });
 
-test("files of tests that share a process with others do not move it into another network namespace", async () => {
+test("test files that share a process do not move it into another network namespace", async () => {
   const moves = /support\/(?:newnetns|routercontext)\.ts"/;
   const files = [...new Glob("{unit,golden,model}/**/*.test.ts").scanSync(join(import.meta.dir, ".."))];
   const texts = await Promise.all(files.map((file) => Bun.file(join(import.meta.dir, "..", file)).text()));

@@ -110,7 +110,7 @@ describe("a container", () => {
     expect(await findContainer([socket], "x")).toMatchObject({ ...expected, hostsPath: undefined });
   });
 
-  test("that does not run has no process; one that is not known, or no runtime, is said", async () => {
+  test("that is stopped has no process; an unknown one, or a missing runtime, is an error", async () => {
     const socket = runtime("a", { "/containers/x/json": container({}, {}, { Running: false }) });
     expect((await findContainer([socket], "x"))?.pid).toBe(0);
     await expect(runningContainer([socket], "x")).rejects.toThrow('container "x" is not running');
@@ -118,23 +118,25 @@ describe("a container", () => {
       `no container "y" (asked at ${socket}); use --pid or --netns for other runtimes`,
     );
     await expect(runningContainer(["/no/a", "/no/b"], "y")).rejects.toThrow(
-      'cannot find container "y": there is no /no/a and no /no/b; start Docker or podman.socket, or use --pid or --netns',
+      'cannot find container "y": no runtime has its socket at /no/a or /no/b; start Docker or podman.socket, or use --pid or --netns',
     );
   });
 
-  test("of a runtime that fails is an error that names it; so is an answer that is none", async () => {
+  test("of a runtime that fails is an error with its socket; so is an invalid answer", async () => {
     const failing = runtime("a", { "/containers/x/json": new Refused("broken\n") });
     await expect(findContainer([failing], "x")).rejects.toThrow(
-      `the container runtime at ${failing} fails: broken; see its log`,
+      `the container runtime at ${failing} answered with an error: broken; see its log`,
     );
-    // podman, for a container that is removed meanwhile.
+    // podman's answer for a container that is removed during the request.
     const gone = { cause: "no such container", message: "no container x in database", response: 500 };
     const racing = runtime("e", { "/containers/x/json": new Refused(JSON.stringify(gone)) });
     expect(await findContainer([racing], "x")).toBeUndefined();
     const full = runtime("f", {
       "/containers/x/json": new Refused(JSON.stringify({ message: "disk full" })),
     });
-    await expect(findContainer([full], "x")).rejects.toThrow(`${full} fails: disk full; see its log`);
+    await expect(findContainer([full], "x")).rejects.toThrow(
+      `${full} answered with an error: disk full; see its log`,
+    );
     const bare = runtime("c", { "/containers/x/json": new Refused("") });
     await expect(findContainer([bare], "x")).rejects.toThrow("HTTP 500");
     const strange = runtime("b", { "/containers/x/json": container({ Id: "../x" }) });
@@ -145,21 +147,21 @@ describe("a container", () => {
   });
 });
 
-/** Socket of a Docker that was stopped: nobody listens. */
+/** Socket of a stopped Docker: nothing listens there. */
 function dead(): string {
   const file = join(folder, "dead");
   writeFileSync(file, "");
   return file;
 }
 
-test("a runtime that was stopped keeps nobody from another's containers", async () => {
+test("a stopped runtime does not hide the containers of another", async () => {
   const networked = container({ Name: "/web", NetworkSettings: { Networks: {} } });
   const living = runtime("a", { "/containers/web/json": networked, "/containers/json": [{ Id: "1" }] });
   const sockets = [dead(), living];
   expect((await findContainer(sockets, "web"))?.socket).toBe(living);
   expect((await networkedContainer(sockets, "web"))?.name).toBe("web");
   expect(await runningIds(sockets)).toEqual(["1"]);
-  // It may be the stopped one that knows others.
+  // The stopped one may know other containers.
   for (const find of [findContainer, networkedContainer])
     await expect(find(sockets, "other")).rejects.toThrow("does not answer");
   await expect(runningIds([dead()])).rejects.toThrow("does not answer");

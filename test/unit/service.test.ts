@@ -139,7 +139,7 @@ describe("the unit", () => {
     expect(statSync(files().environment).mode & 0o777).toBe(0o600);
     expect(readFileSync(files().environment, "utf8")).toBe(environmentFile(settings));
     writeFileSync(files().environment, "PEERS=host2\n");
-    // A router that was launched by hand has the ports.
+    // A router that was launched by hand holds the ports.
     expect(installService(files(), "/opt/weave", settings, true)[0]).toEndWith(
       "it starts at boot, and now with 'weave stop && systemctl start weave'",
     );

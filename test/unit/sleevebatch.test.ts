@@ -1,4 +1,4 @@
-// Frames packed into datagrams: as many as the MTU carries, to the byte, and no frame cut.
+// Pack frames into datagrams: as many as fit in the MTU, to the byte, without cutting a frame.
 import { expect, test } from "bun:test";
 import { ETHERNET_HEADER } from "../../lib/address/mac.ts";
 import { DatagramBatch } from "../../lib/overlay/sleeve/batch.ts";
@@ -7,10 +7,10 @@ import { Link } from "../../lib/overlay/sleeve/link.ts";
 import { Arena } from "../../lib/sys/arena.ts";
 
 const MTU = 1_400;
-/** Bytes for frames with their headers in a datagram of a link in clear. */
+/** Bytes for frames and their headers in a datagram of an unencrypted link. */
 const ROOM = MTU + ETHERNET_HEADER + FRAME_HEADER;
 
-/** Lengths of the datagrams that frames of these lengths become. */
+/** Return the lengths of the datagrams that carry frames of these lengths. */
 function packed(...frames: readonly number[]): number[] {
   const arena = new Arena(2 << 20);
   const sent: number[] = [];
@@ -27,7 +27,7 @@ function packed(...frames: readonly number[]): number[] {
   return sent;
 }
 
-test("frames share a datagram as long as they fit with their headers, to the byte", () => {
+test("frames share a datagram if they fit with their headers, to the byte", () => {
   const [head = 0] = packed(0).map((length) => length - FRAME_HEADER);
   expect(head).toBeGreaterThanOrEqual(NAME);
   const first = 500;
@@ -39,7 +39,7 @@ test("frames share a datagram as long as they fit with their headers, to the byt
   }
 });
 
-test("a frame of the MTU fills a datagram; a longer one has one of its own", () => {
+test("a frame of the MTU fills a datagram; a longer one is sent alone", () => {
   const [head = 0] = packed(0).map((length) => length - FRAME_HEADER);
   const whole = MTU + ETHERNET_HEADER;
   expect(packed(whole, 0, whole + 1, 0, MAX_DATAGRAM - head - FRAME_HEADER)).toEqual([

@@ -185,7 +185,7 @@ test("an engine that is stopped again closes no files that were opened meanwhile
   }
 });
 
-test("its thread starts with the first link, and not before", async () => {
+test("the engine's thread starts with the first link", async () => {
   const threads = () => readdirSync("/proc/self/task").length;
   const nothing = () => {};
   const tap = openPipe();
@@ -196,7 +196,7 @@ test("its thread starts with the first link, and not before", async () => {
       silentLog,
       ...([nothing, nothing, nothing] as const),
     );
-  // The threads of the runtime itself are there after the first.
+  // The first one also starts threads of the runtime itself.
   const first = open();
   first.addLink("sleeve", 2, nameFromNumber(2n));
   while (first.crypto === undefined) await Bun.sleep(1);

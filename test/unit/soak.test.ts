@@ -14,7 +14,7 @@ const series = (minutes: number, value: (hours: number) => number): Point[] =>
 const MB = 1_024;
 const LIMIT = 2 * MB;
 
-/** A sawtooth of so many MB, as garbage that waits up to 10 min is, and noise of which each value is like the last. */
+/** A sawtooth of so many MB, as of garbage that is collected every 10 min, plus autocorrelated noise. */
 function memory(hours: number, saw: number, mbPerHour: number): Point[] {
   let noise = 0;
   return series(60 * hours, (t) => {
@@ -38,7 +38,7 @@ test("the slope of a line, of a sawtooth, and of one with outliers", () => {
   for (const few of [[], [[1, 5] as const]]) expect(slope(few)).toEqual(nothing);
 });
 
-test("intervals have the slope of noise in them, also where each value is like the last", () => {
+test("confidence intervals include the slope of noise, autocorrelated noise too", () => {
   for (const like of [0, 0.7]) {
     let inside = 0;
     for (let i = 0; i < 200; i++) {
@@ -55,7 +55,7 @@ test("intervals have the slope of noise in them, also where each value is like t
   }
 });
 
-test("memory in a sawtooth of 3 MB: a leak of 4 MB an hour shows in two hours, and so does none", () => {
+test("memory in a sawtooth of 3 MB: two hours tell a leak of 4 MB an hour from none", () => {
   expect(results(2, 3, 0)).toEqual(["flat"]);
   expect(results(2, 3, 4)).toEqual(["grows"]);
 });
@@ -77,7 +77,7 @@ test("what grows only while it warms up is flat; what goes on growing is not", (
   expect(verdict(threads, 1)?.result).toBe("flat");
 });
 
-test("the report gives the worst that can be judged", () => {
+test("the report returns the worst result of all series that are long enough", () => {
   const samples = (pid: number, hours: number, perHour: number): Sample[] =>
     memory(hours, 3, perHour).map(([at, anonKb]) => ({
       ...{ seconds: at * 3_600, host: 1, program: "router" as const, pid },
@@ -92,7 +92,7 @@ test("the report gives the worst that can be judged", () => {
   expect(report([...all, ...samples(3, 2, 2)]).result).toBe("unclear");
   const worse = report([...all, ...samples(3, 2, 2), ...samples(4, 2, 9)]);
   expect(worse.result).toBe("grows");
-  expect(worse.text).toContain("UNCLEAR whether by more than 2048");
+  expect(worse.text).toContain("UNCLEAR whether it grows by more than 2048");
   expect(worse.text).toContain("GROWS by more than 2048");
 });
 

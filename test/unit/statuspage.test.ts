@@ -34,7 +34,7 @@ const { object } = fc.letrec<{ value: unknown; object: JsonObject }>((tie) => ({
     .array(fc.tuple(name, tie("value")), { maxLength: 4 })
     .map((members) => Object.fromEntries(members)) as fc.Arbitrary<JsonObject>,
 }));
-/** A name for each member of these that goes, stays, is another, or is as another of them. */
+/** Keep, remove, replace or change each member of `before` by `picks`; new values come from `values`. */
 const change = (before: JsonObject, picks: readonly number[], values: JsonObject): JsonObject => {
   const names = [...new Set([...Object.keys(before), ...Object.keys(values)])];
   const members = names.flatMap((key, i): [string, JsonObject[string]][] => {

@@ -84,7 +84,7 @@ test.each<[string, string, string]>([
 });
 
 test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])(
-  "%s is no name that a value has by itself",
+  "%s is not inherited from JavaScript objects",
   (name) => {
     expect(() => fill(`{{.Router.${name}}}`)).toThrow(`there is no .${name} here`);
     const Labels = { app: "web" };
@@ -281,7 +281,7 @@ describe("work of a format is charged before it is done", () => {
     ["printf", " .text", (argument) => `printf "${"%v".repeat(1_500)}"${argument.repeat(1_500)}`],
     ["printf, too many arguments", " .text", (argument) => `printf ""${argument.repeat(1_500)}`],
     ["printf, a width", " .lists", (argument) => `printf "${"%1000v".repeat(700)}"${argument.repeat(700)}`],
-  ])("of {{%s}}, argument by argument", (_what, argument, call) => {
+  ])("of {{%s}}, for each argument", (_what, argument, call) => {
     let read = 0;
     const long = {
       get Text() {

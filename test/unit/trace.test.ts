@@ -410,7 +410,7 @@ test("comments of rules are read whatever user data there is", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => void commentIn(bytes)));
 });
 
-test("broadcasts to many containers of a host leave room for what is seen on the path", () => {
+test("broadcasts to many containers of a host leave room for sightings on the path", () => {
   const sightings = new Sightings();
   const arp = (link: string): Seen => ({ point: "elsewhere", sign: "arp", out: true, link });
   for (let port = 0; port < 200; port++) sightings.add(arp(`${port}`));

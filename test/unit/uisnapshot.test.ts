@@ -146,7 +146,7 @@ describe("rates", () => {
     expect(containers["veth1"]).not.toHaveProperty("problem");
   });
 
-  test("are 0 for a container whose traffic is not known, which has its id, cut, for a name", () => {
+  test("are 0 for a container whose traffic is unknown; its name is its shortened id", () => {
     expect(watched().look().containers["veth2"]).toEqual({
       ...{ name: "c2-of-23-cha", id: "c2-of-23-characters-all", interface: "eth0", port: "veth2", mac: "n" },
       ...{ addresses: [], names: [], receivedBytesPerS: 0, sentBytesPerS: 0 },

@@ -152,7 +152,7 @@ test("a route that moves makes its connections doubtful; an address that goes en
   expect(moved.length).toBe(2);
 });
 
-test("a connection that is new is not doubted for what else changes, but is once its own path does", () => {
+test("a new connection is checked only when its own path changes", () => {
   const { world, hear, connections, lookedUp } = simulated();
   hear(() => {});
   lookedUp.splice(0);
@@ -169,7 +169,7 @@ test("a connection that is new is not doubted for what else changes, but is once
   expect(lookedUp).toEqual(["10.0.0.4"]);
   world.links.set("10.0.0.4", 3);
   expect(hear((kernel) => kernel.changed())).toEqual([[undefined, undefined, undefined, CHANGED]]);
-  // What is forgotten with its connection is no change when it comes back by another path.
+  // The path of an ended connection is forgotten: a connection that returns by another path has not changed.
   const [back] = connections.splice(3);
   hear(() => {});
   world.links.set("10.0.0.4", 2);
@@ -177,7 +177,7 @@ test("a connection that is new is not doubted for what else changes, but is once
   expect(hear((kernel) => kernel.changed())).toEqual([]);
 });
 
-test("paths are looked up for connections over IPv4 from addresses that are here, and for 64 targets without one", () => {
+test("paths are looked up for IPv4 connections from local addresses, and for 64 unconnected targets", () => {
   const { world, hear, connections, lookedUp, from, targets, moved } = simulated();
   hear(() => {});
   connections.push(
@@ -197,7 +197,7 @@ test("paths are looked up for connections over IPv4 from addresses that are here
   ]);
   expect(from).toEqual(["10.0.0.1", "10.1.0.1", ...Array(63).fill(undefined)]);
   expect(moved).toEqual([]);
-  // Targets that could not be reached are worth another attempt.
+  // Retry unreachable targets.
   world.links.set("10.2.0.2", 2);
   expect(hear((kernel) => kernel.changed())).toEqual([
     [undefined, undefined, undefined, "this host has no address 10.9.0.1 any more"],

@@ -193,7 +193,7 @@ describe("the work thread", () => {
 });
 
 describe("the program of the work thread", () => {
-  test("answers removals, more than it does together, each by its own: gone, perhaps not, or why not", async () => {
+  test("answers each removal separately, more than a batch holds: removed, unknown, or the error", async () => {
     const of = new WorkThread();
     threads.push(of);
     const link = (netns: string, alias?: string) => ({ netns, ifName: "eth0", alias }) as never;

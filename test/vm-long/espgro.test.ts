@@ -1,5 +1,5 @@
-// ESP that the kernel decrypts before the programs of the underlay's links see its packets: flows are not cached from them, for
-// then anybody's packets in clear would go past the policies of IPsec.
+// GRO of ESP decrypts packets before the programs of the underlay's links see them. Flows are not cached from such packets:
+// otherwise unencrypted packets from anybody would bypass the IPsec policies.
 import { expect, test } from "bun:test";
 import { bootVm, VM_TEST_TIMEOUT_MS } from "../support/vm.ts";
 import { sections, weaveMachine } from "../support/vmhosts.ts";
@@ -42,7 +42,7 @@ for n in 1 2; do counts $n | grep '^weave_fast_path_packets_total'; done
     expect(found.get("got")?.trim()).toBe(String(BYTES));
     const packets = found.get("packets") ?? "";
     expect(packets.match(/received"\} (\d+)/g)).toEqual(['received"} 0', 'received"} 0']);
-    // What leaves is cached as far as the VXLAN link.
+    // Outgoing flows are cached up to the VXLAN link.
     expect(packets).toMatch(/sent"\} [1-9]/);
   },
   VM_TEST_TIMEOUT_MS,

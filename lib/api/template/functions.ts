@@ -87,7 +87,7 @@ interface Function {
   answer(args: readonly unknown[], output: Output): unknown;
 }
 
-/** What functions write with. */
+/** How functions encode JSON, and charge the text that they return. */
 export interface Output {
   toJson(value: unknown): string;
   readonly spend: Spend;
@@ -141,7 +141,7 @@ const escaped = (json: string) =>
 
 const plain = (value: unknown) => (value instanceof Float ? value.value : value);
 
-/** Call a function; throw ArgumentError where the arguments do not fit. */
+/** Call a function; throw ArgumentError if the arguments do not fit. */
 export function call(name: string, args: readonly unknown[], output: Output): unknown {
   const found = TABLE[name];
   if (!found) throw new ArgumentError(`there is no function "${name}"`);

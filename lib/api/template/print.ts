@@ -8,7 +8,7 @@ const SHORTEST = 6;
 /** How deep a value is printed. */
 const MAX_DEPTH = 20;
 
-/** Charge characters before they are joined to others; throws once there are too many. */
+/** Charge characters of output before they are concatenated; throws above the limit of a format. */
 export type Spend = (characters: number) => void;
 
 /** A value as %v prints it; with `names`, as %+v does. */
@@ -26,7 +26,7 @@ export function valueText(value: unknown, spend: Spend, names = false, depth = 0
   return fieldsText(value as Fields, names, inner);
 }
 
-/** The text of a value without parts; undefined of others. */
+/** Return the text of a scalar; undefined for an array or object. */
 function simpleText(value: unknown): string | undefined {
   if (value === NO_VALUE) return "<no value>";
   if (value instanceof Nil) return value.text;
@@ -103,7 +103,7 @@ function formatted(value: unknown, spec: Spec, spend: Spend): string {
   return text;
 }
 
-/** The text of a value without parts; undefined where the verb does not fit it. */
+/** Return the text of a scalar; undefined if the verb does not fit it. */
 function verbText(value: unknown, spec: Spec): string | undefined {
   const { flags, precision, verb } = spec;
   const isString = typeof value === "string";

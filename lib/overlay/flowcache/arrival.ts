@@ -124,8 +124,8 @@ function requireSame(asm: Assembler, no: string): void {
 }
 
 /**
- * Jump to `no` for a packet that IPsec has decrypted. Such come by here in clear where the kernel merges packets of ESP before it looks
- * at them (esp4_offload): flows cached from them would take anybody's packets in clear past its policies.
+ * Jump to `no` for a packet that IPsec has decrypted. With GRO of ESP (esp4_offload) such packets arrive here in clear; a flow
+ * cached from one would let unencrypted packets from anybody bypass the IPsec policies.
  */
 export function requireClear(asm: Assembler, no: string): void {
   asm

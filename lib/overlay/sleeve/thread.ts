@@ -53,7 +53,7 @@ class EngineThread {
   readonly #pipes = openPipes();
   readonly #writer = new MessageWriter(this.#pipes.down.writeFd);
   readonly #watch: Watch;
-  /** Undefined before it has a link. */
+  /** Undefined until the first link. */
   #worker: Worker | undefined;
   #exited: Promise<true> | undefined;
   readonly #waiting: ToEngine[] = [];
@@ -89,7 +89,7 @@ class EngineThread {
     );
   }
 
-  /** Start the thread: it takes a seventh of a router's start, and has nothing to do before there is a peer. */
+  /** Start the thread. Not with the router: it takes 1/7 of the router's start time, and has no work without a peer. */
   #start(): void {
     this.#movedAt = this.clock.now();
     const { down, up } = this.#pipes;
@@ -98,7 +98,7 @@ class EngineThread {
     try {
       worker = new Worker(this.program, { workerData });
     } catch (error) {
-      // Once the link is complete whose message this is: it is told.
+      // Later: the link that sends this message is not complete yet, and has to get the error.
       return queueMicrotask(() => this.#failed(error));
     }
     this.#worker = worker;
@@ -113,7 +113,7 @@ class EngineThread {
   }
 
   /**
-   * Send a message soon, together with others: there are many when routers start together. The first link starts the
+   * Queue a message. Messages are sent in batches: there are many when routers start together. The first link starts the
    * thread.
    */
   post(message: ToEngine): void {

@@ -18,8 +18,8 @@ export class Coverage {
   private constructor() {}
 
   /**
-   * Run these test files with nothing changed, in each of `folders` one at a time, but those whose trace is kept. A file
-   * is left out if it takes longer than `limitS`, or fails twice.
+   * Run these test files on unchanged code, one at a time in each of `folders`, except those with a valid trace. A file is
+   * left out if it takes longer than `limitS`, or fails twice.
    */
   static async measure(
     folders: readonly string[],
@@ -36,7 +36,7 @@ export class Coverage {
     return coverage;
   }
 
-  /** Test files that cannot judge, and why. */
+  /** Test files that are left out, and why. */
   readonly leftOut = new Map<string, string>();
 
   /** Return the tests that run a mutant's lines, the quickest first. */
@@ -85,7 +85,7 @@ export class Coverage {
   }
 }
 
-/** Run a test file; return what it has run, or why there is no telling. */
+/** Run a test file; return its trace, or why there is none. */
 async function trace(cwd: string, test: string, limitS: number): Promise<Trace | "fails" | "takes too long"> {
   const folder = mkdtempSync(join(tmpdir(), "weave-coverage-"));
   try {

@@ -1,4 +1,4 @@
-// Faults that somebody has chosen, in place of the operators' mutants: [{ file, old, new, why }].
+// Faults from a file, instead of the operators' mutants: [{ file, old, new, why }].
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -8,7 +8,7 @@ const Faults = v.array(
   v.object({ file: v.string(), old: v.string(), new: v.string(), why: v.optional(v.string(), "") }),
 );
 
-/** Read faults from a file; the files they change are under `root`. Throws where `old` is not in its file exactly once. */
+/** Read faults from a file; paths are relative to `root`. Throws if `old` is not in its file exactly once. */
 export function readFaults(root: string, path: string): Mutant[] {
   return v.parse(Faults, JSON.parse(readFileSync(path, "utf8"))).map(({ file, old, new: text, why }) => {
     const source = readFileSync(join(root, file), "utf8");
@@ -16,7 +16,7 @@ export function readFaults(root: string, path: string): Mutant[] {
     const count = source.split(old).length - 1;
     if (count !== 1)
       throw new Error(
-        `fault in ${file}: its old text is there ${count} times, not once: ${JSON.stringify(old)}`,
+        `fault in ${file}: the old text occurs ${count} times, not once: ${JSON.stringify(old)}`,
       );
     const end = start + old.length;
     const lineOf = (at: number) => source.slice(0, at).split("\n").length;

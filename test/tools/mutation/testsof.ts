@@ -5,7 +5,7 @@ import { Glob } from "bun";
 /** Kinds of tests that run the code in their own process. */
 const KINDS = ["unit", "golden", "model", "fuzz", "kernel", "simulation"];
 
-/** Whether a file of tests moves its process into another network namespace, where others' sockets are not. */
+/** Whether a test file moves its process into another network namespace, away from the sockets of other tests. */
 export const movesProcess = (test: string): boolean => test.startsWith("test/kernel/");
 
 /** The room of a file: the folder under lib/, or cmd. */

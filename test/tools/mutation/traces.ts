@@ -1,4 +1,4 @@
-// What test files have run, kept between runs: a file is traced again once it, or a file that it loads, has changed.
+// Coverage of test files, kept between runs: a test file is traced again if it, or a file that it loads, has changed.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,7 +6,7 @@ import * as v from "valibot";
 
 const CACHE = "node_modules/.cache/coverage";
 
-/** What a test file has run, as a trace file (geninfo(1)), and how long it took. */
+/** Coverage of a test file as a trace file (geninfo(1)), and the time that it took. */
 export interface Trace {
   readonly seconds: number;
   readonly lcov: string;
@@ -19,7 +19,7 @@ export function filesOf(lcov: string): string[] {
   return [...lcov.matchAll(/^SF:(.*)$/gm)].map(([, file = ""]) => file);
 }
 
-/** A hash of a test file and of the files that it loads. */
+/** Return a hash of a test file and of the files that it loads. */
 function keyOf(root: string, test: string, { lcov }: Trace): string {
   const hash = createHash("sha256");
   for (const file of [test, ...filesOf(lcov)].sort())
@@ -32,13 +32,13 @@ function keyOf(root: string, test: string, { lcov }: Trace): string {
 
 const pathOf = (root: string, test: string) => join(root, CACHE, `${test}.json`);
 
-/** Return the trace of a test file; undefined unless it still holds. */
+/** Return the trace of a test file; undefined if there is none, or a file has changed. */
 export function kept(root: string, test: string): Trace | undefined {
   try {
     const found = v.parse(Kept, JSON.parse(readFileSync(pathOf(root, test), "utf8")));
     return found.key === keyOf(root, test, found) ? found : undefined;
   } catch {
-    // None yet, or of files that are gone.
+    // No trace yet, or one of files that are gone.
     return undefined;
   }
 }
