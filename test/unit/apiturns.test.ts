@@ -93,7 +93,12 @@ describe.each<[string, (counted: Counted) => Bun.Server<undefined>, string]>([
       () => sockets.map(({ closed }) => closed),
       (closed) => !closed.includes(false),
     );
-    expect(counted.calls).toBeGreaterThan(0);
+    // The first request of each is answered later than its connection may be closed.
+    await eventually(
+      "an answer",
+      () => counted.calls,
+      (calls) => calls > 0,
+    );
     expect(counted.most).toBeLessThan(20);
   });
 
