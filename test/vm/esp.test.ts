@@ -31,6 +31,9 @@ section ping
 inpod 1 ping -n -c 5 -i 0.2 -W 5 -p ${Buffer.from(MARKER).toString("hex")} $(cat /tmp/pod2)
 section full
 inpod 2 ping -n -c 2 -i 0.2 -W 5 -M do -s 1388 $(cat /tmp/pod1)
+# Those of a connection that another has replaced stay for a while.
+settled() { [ $($IP -n h1 xfrm state | grep -c rfc4106) = 2 ]; }
+until_ 60 settled
 section kernel
 $IP -n h1 xfrm policy
 $IP -n h1 xfrm state | grep -E "^src|proto|aead" | sed 's/0x[0-9a-f]\\{72\\}/KEY/'
