@@ -229,9 +229,8 @@ export async function containerNames(sockets: readonly string[]): Promise<Map<st
 export async function runningIds(sockets: readonly string[]): Promise<string[]> {
   const there = sockets.filter((path) => existsSync(path));
   const asked = await Promise.allSettled(there.map((socket) => get(socket, "/containers/json")));
-  const [failed] = asked.filter(({ status }) => status === "rejected");
-  if (failed?.status === "rejected" && asked.every(({ status }) => status === "rejected"))
-    throw failed.reason;
+  const [first] = asked;
+  if (first?.status === "rejected" && asked.every(({ status }) => status === "rejected")) throw first.reason;
   return asked.flatMap((answer) => {
     const listed = v.safeParse(Listed, answer.status === "fulfilled" ? answer.value : undefined);
     return listed.success ? listed.output.map(({ Id }) => Id) : [];

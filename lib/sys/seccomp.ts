@@ -1,7 +1,7 @@
 // A seccomp filter: classic BPF over struct seccomp_data (linux/seccomp.h), in force for all threads and all programs that they
 // run. Denied calls return EPERM.
-import { ptr } from "bun:ffi";
 import { EPERM } from "./errno.ts";
+import { filterProgram } from "./filterprogram.ts";
 import { DENIED_CALLS, DENIED_CALLS_X86, SOCKET_FAMILIES } from "./privileges.ts";
 import { ARCHITECTURE, type SyscallName, syscallNumber, trySyscall } from "./syscall.ts";
 
@@ -127,10 +127,7 @@ export const isFiltered = () => trySyscall("prctl", PROBE) === -ENOMSG;
 export function filterCalls(): number {
   if (isFiltered()) return 0;
   const code = encode(filterOf(ARCHITECTURE, callsHere(ARCHITECTURE)));
-  const program = new DataView(new ArrayBuffer(16));
-  program.setUint16(0, code.length / 8, true);
-  program.setBigUint64(8, BigInt(ptr(code)), true);
-  const result = trySyscall("seccomp", SET_MODE_FILTER, FLAGS, new Uint8Array(program.buffer));
+  const result = trySyscall("seccomp", SET_MODE_FILTER, FLAGS, filterProgram(code));
   // A thread that cannot take it, by its id.
   return result > 0 ? -EPERM : result;
 }

@@ -1,5 +1,5 @@
 // Classic BPF filters of sockets (Documentation/networking/filter.rst): which datagrams the kernel keeps.
-import { ptr } from "bun:ffi";
+import { filterProgram } from "./filterprogram.ts";
 import { setOption } from "./socket.ts";
 import { syscall } from "./syscall.ts";
 
@@ -12,11 +12,7 @@ const DROP_ALL = Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0);
 
 /** Make the kernel drop datagrams that `instructions` (struct sock_filter) do not accept; queued ones stay. Throws SysError. */
 export function attachFilter(what: string, fd: number, instructions: Uint8Array): void {
-  // struct sock_fprog.
-  const program = new Uint8Array(16);
-  const view = new DataView(program.buffer);
-  view.setUint16(0, instructions.length / 8, true);
-  view.setBigUint64(8, BigInt(ptr(instructions)), true);
+  const program = filterProgram(instructions);
   syscall(what, "setsockopt", fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
 }
 
