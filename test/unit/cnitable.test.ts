@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
+import { formatCidr, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import {
   type ApiClient,
   ApiError,
@@ -29,9 +29,10 @@ import { conf, conflist, originalConflist } from "../../lib/cni/conflist.ts";
 import { delegate } from "../../lib/cni/delegate.ts";
 import { readEnvironment } from "../../lib/cni/environment.ts";
 import { CniError } from "../../lib/cni/error.ts";
+import { checkPorts, endPorts, forwardPorts, hostPortsOf } from "../../lib/cni/hostports.ts";
 import { ipamSource } from "../../lib/cni/ipam.ts";
 import { runInRouter, runPlugin } from "../../lib/cni/main.ts";
-import { toCniError } from "../../lib/cni/plugin.ts";
+import { add, toCniError } from "../../lib/cni/plugin.ts";
 import { cniSteps } from "../../lib/cni/remove.ts";
 import { type AddResult, formatResult, parseAddressing } from "../../lib/cni/result.ts";
 import {
@@ -42,9 +43,10 @@ import {
   sameFile,
   setup,
 } from "../../lib/cni/setup.ts";
-import { AlreadyAttachedError } from "../../lib/host/attach.ts";
+import { AlreadyAttachedError, NoGatewayError } from "../../lib/host/attach.ts";
 import type { ContainerWork } from "../../lib/host/containerwork.ts";
 import type { Inspected } from "../../lib/host/inspect.ts";
+import { parseSender } from "../../lib/host/ports/binding.ts";
 import { NetnsError } from "../../lib/sys/netns.ts";
 
 let folder: string;
@@ -545,6 +547,203 @@ describe("addresses of the router", () => {
   });
 });
 
+describe("addresses that the runtime names", () => {
+  const put = (cidr: string) => `/ip/c1/${cidr}?container=true&attachment=net%2Feth0`;
+  const ips = (...ips: string[]) => ({ runtimeConfig: { ips } });
+  const claims = (calls: readonly (readonly [string, string, ...unknown[]])[]) =>
+    calls.filter(([method]) => method === "PUT").map(([, path]) => path);
+
+  test("are claimed with their own prefix, else that of the subnet, else that of the default subnet", async () => {
+    const { api, calls } = router((_method, path) => (path.startsWith("/ipinfo") ? "10.32.0.0/12\n" : ""));
+    const found = await source(api, ips("10.40.0.5/24", "10.40.0.6")).add("c1");
+    expect(found.addresses.map(({ cidr }) => formatCidr(cidr))).toEqual(["10.40.0.5/24", "10.40.0.6/12"]);
+    expect(calls).toEqual([
+      ["GET", "/ip/c1?attachment=net%2Feth0", { timeoutMs: 5_000 }],
+      ["GET", "/ipinfo/defaultsubnet", { timeoutMs: 1_500 }],
+      ["PUT", put("10.40.0.5/24"), { timeoutMs: 10_000 }],
+      ["PUT", put("10.40.0.6/12"), { timeoutMs: 10_000 }],
+    ]);
+    const subnet = router();
+    const ipam = { subnet: "10.40.0.0/24", gateway: "10.40.0.1" };
+    const inSubnet = await source(subnet.api, { ...ips("10.40.0.6"), ipam }).add("c1");
+    expect(inSubnet.addresses).toEqual([
+      { cidr: parseCidr("10.40.0.6/24"), gateway: parseIPv4("10.40.0.1") },
+    ]);
+    expect(claims(subnet.calls)).toEqual([put("10.40.0.6/24")]);
+    // The host itself is not who asks for them.
+    await source(subnet.api, ips("10.40.0.6"))
+      .add("weave:expose")
+      .catch(() => {});
+    expect(claims(subnet.calls)).toHaveLength(1);
+  });
+
+  test("are given back, if all are new, where one is refused; the error is the first one", async () => {
+    const refused = new ApiError(400, "10.40.0.6 is owned by c2");
+    for (const [held, undone] of [
+      ["", 1],
+      ["10.40.0.5/24", 0],
+    ] as const) {
+      const { api, calls } = router((method, path) => {
+        if (method === "DELETE") return new ApiError(500, "broken");
+        if (path === "/ipinfo/defaultsubnet") return "10.32.0.0/12";
+        return path.startsWith("/ip/c1/10.40.0.6") ? refused : method === "GET" ? held : "";
+      });
+      const { add } = source(api, ips("10.40.0.5/24", "10.40.0.6/24", "10.40.0.7/24"));
+      expect(await add("c1").catch((error) => error)).toBe(refused);
+      expect(claims(calls)).toEqual([put("10.40.0.5/24"), put("10.40.0.6/24")]);
+      expect(calls.filter(([method]) => method === "DELETE")).toHaveLength(undone);
+    }
+  });
+});
+
+test("each verb is that of an IPAM plugin which the configuration names, with the configuration as it came", async () => {
+  const bin = join(folder, "ipam");
+  mkdirSync(bin);
+  const log = join(bin, "log");
+  const answer = JSON.stringify({ cniVersion: "1.0.0", ips: [{ address: "10.99.0.7/24" }] });
+  const script = `#!/bin/sh\necho "$CNI_COMMAND $CNI_CONTAINERID $(cat)" >> ${log}\necho '${answer}'\n`;
+  writeFileSync(join(bin, "other"), script, { mode: 0o755 });
+  const { api, calls } = router();
+  const text = JSON.stringify({ name: "net", ipam: { type: "other", range: 7 } });
+  const ipam = ipamSource(parseConfig(text), text, { ...ENV, path: [bin] }, api);
+  expect((await ipam.add("c1")).addresses).toEqual([{ cidr: parseCidr("10.99.0.7/24"), gateway: undefined }]);
+  await ipam.add("weave:expose");
+  await ipam.undo();
+  await ipam.release(true);
+  await ipam.check();
+  await ipam.status();
+  await ipam.gc();
+  const verbs = ["ADD c1", "ADD weave:expose", "DEL c1", "DEL c1", "CHECK c1", "STATUS ", "GC "];
+  expect(readFileSync(log, "utf8")).toBe(verbs.map((verb) => `${verb} ${text}\n`).join(""));
+  expect(calls).toEqual([]);
+});
+
+describe("ADD", () => {
+  const MADE = { hostName: "vethhost", hostMac: "02:00:00:00:00:01", mac: "02:00:00:00:00:02", mtu: 1_376 };
+  const added = async (config: object, gateway?: string, at: (link: object) => void = () => {}) => {
+    const { api, calls } = router((method) => (method === "POST" ? "10.32.0.7/12\n" : ""));
+    const attach = async (link: object) => {
+      at(link);
+      return { ...MADE, gateway: gateway === undefined ? undefined : parseIPv4(gateway) };
+    };
+    const input = JSON.stringify({ cniVersion: "1.1.0", name: "net", ...config });
+    const work = { attach, detach: async () => true, inspect: async () => undefined };
+    const call = { environment: ENV, config: parseConfig(input), input, api };
+    const result = await add({ ...call, work: work as unknown as ContainerWork });
+    return { result, calls };
+  };
+
+  test("hands each field of the configuration to the link", async () => {
+    const links: object[] = [];
+    const config = {
+      ...{ bridge: "br7", mtu: 1_300, hairpinMode: false, allowedAddresses: ["10.32.9.0/24"] },
+      ...{ runtimeConfig: { mac: "02:AA:00:00:00:05" } },
+      ipam: { gateway: "10.32.0.9", routes: [{ dst: "10.0.0.0/8", table: 7 }] },
+    };
+    await added(config, undefined, (link) => links.push(link));
+    await added({}, undefined, (link) => links.push(link));
+    await added({ ipam: { routes: [] } }, undefined, (link) => links.push(link));
+    const common = { netns: "/n", containerId: "c1", ifName: "eth0", network: "net" };
+    const addresses = [parseCidr("10.32.0.7/12")];
+    expect(links).toEqual([
+      {
+        ...{ ...common, addresses, bridge: "br7", mtu: 1_300, hairpin: false, mac: "02:aa:00:00:00:05" },
+        ...{ gateway: parseIPv4("10.32.0.9"), allowed: [parseSender("10.32.9.0/24")] },
+        routes: [{ destination: parseCidr("10.0.0.0/8"), gateway: undefined, table: 7 }],
+      },
+      {
+        ...{ ...common, addresses, bridge: "weave", mtu: 0, hairpin: true, mac: undefined, allowed: [] },
+        ...{ gateway: "bridge", routes: [{ destination: parseCidr("0.0.0.0/0") }] },
+      },
+      {
+        ...{ ...common, addresses, bridge: "weave", mtu: 0, hairpin: true, mac: undefined, allowed: [] },
+        ...{ gateway: "bridge", routes: [] },
+      },
+    ]);
+  });
+
+  test("answers with both ends of the link, addresses, gateway and routes", async () => {
+    const dns = { nameservers: ["10.0.0.2"] };
+    const routes = [
+      { dst: "10.0.0.0/8" },
+      { dst: "10.1.0.0/16", gw: "10.32.0.3" },
+      { dst: "10.2.0.0/16", scope: 253 },
+    ];
+    const { result } = await added({ dns, ipam: { routes } }, "10.32.0.1");
+    expect(JSON.parse(JSON.stringify(result))).toEqual({
+      cniVersion: "1.1.0",
+      interfaces: [
+        { name: "vethhost", mac: MADE.hostMac, mtu: 1_376 },
+        { name: "eth0", mac: MADE.mac, mtu: 1_376, sandbox: "/n" },
+      ],
+      ips: [{ interface: 1, address: "10.32.0.7/12", gateway: "10.32.0.1" }],
+      routes: [
+        { dst: "10.0.0.0/8", gw: "10.32.0.1" },
+        { dst: "10.1.0.0/16", gw: "10.32.0.3" },
+        { dst: "10.2.0.0/16", scope: 253 },
+      ],
+      dns,
+    });
+  });
+
+  test("exposes the host, for 10 s at most, where it has to be the gateway and is not yet", async () => {
+    let links = 0;
+    const { result, calls } = await added({}, "10.32.0.7", () => {
+      if (links++ === 0) throw new NoGatewayError("none");
+    });
+    expect(calls.at(-1)).toEqual(["POST", "/expose/10.32.0.7/12", { timeoutMs: 10_000 }]);
+    expect(JSON.parse(JSON.stringify(result))).toMatchObject({ ips: [{ gateway: "10.32.0.7" }] });
+  });
+});
+
+describe("host ports", () => {
+  const portMappings = [{ hostPort: 8_080, containerPort: 80, protocol: "udp", hostIP: "10.0.0.1" }];
+  const config = parseConfig(JSON.stringify({ name: "net", runtimeConfig: { portMappings } }));
+  const wanted = hostPortsOf(config, parseIPv4("10.32.0.7"));
+  const path = "/hostports/c1?attachment=net%2Feth0";
+  const call = (api: ApiClient) => ({ config, environment: ENV, api });
+  const saved = JSON.stringify(wanted);
+
+  test("are forwarded, ended and compared as those of the attachment, for 5 s", async () => {
+    const { api, calls } = router((method) => (method === "GET" ? saved : ""));
+    await forwardPorts(call(api), []);
+    await checkPorts(call(api), []);
+    expect(calls).toEqual([]);
+    await forwardPorts(call(api), wanted);
+    await checkPorts(call(api), wanted);
+    await endPorts(call(api));
+    expect(calls).toEqual([
+      ["PUT", path, { body: saved, timeoutMs: 5_000 }],
+      ["GET", path, { timeoutMs: 5_000 }],
+      ["DELETE", path, { timeoutMs: 5_000 }],
+    ]);
+  });
+
+  test("fail with the reason of the router; a router that does not answer is asked again", async () => {
+    const failed = (error: Error, run: typeof endPorts = (of) => forwardPorts(of, wanted)) =>
+      run(call(router(() => error).api)).catch((reason) => reason);
+    const taken = new ApiError(400, "8080/udp belongs to c2");
+    const message = "cannot forward host ports: 8080/udp belongs to c2";
+    expect(await failed(taken)).toMatchObject({ code: 100, message });
+    for (const error of [new ApiError(NO_ANSWER, "late"), new RouterDownError("x")])
+      expect(await failed(error)).toBe(error);
+    expect(await failed(taken, endPorts)).toBe(taken);
+  });
+
+  test.each<[string, object[]]>([
+    ["is missing", []],
+    ["leads to another port", [{ ...wanted[0], port: 81 }]],
+    ["leads to another address", [{ ...wanted[0], address: 7 }]],
+    ["is of another protocol", [{ ...wanted[0], protocol: "tcp" }]],
+    ["is of all addresses of the host", [{ ...wanted[0], hostIp: undefined }]],
+  ])("CHECK fails where one %s", async (_what, found) => {
+    const { api } = router(() => JSON.stringify(found));
+    expect(await checkPorts(call(api), wanted).catch((reason) => reason)).toMatchObject({
+      message: expect.stringMatching(/^host port .*8080\/udp is not forwarded to 10\.32\.0\.7:80$/),
+    });
+  });
+});
+
 test("errors have the codes of the specification", () => {
   const netns = (kind: NetnsError["kind"]) =>
     Object.assign(Object.create(NetnsError.prototype), { kind, message: kind }) as NetnsError;
@@ -677,7 +876,7 @@ describe("delegation", () => {
     expect(await run("echo")).toBe('{"a":1} ADD c1\n');
     expect(await run("missing")).toEqual([
       7,
-      expect.stringContaining('ipam.type: no plugin "missing" in CNI_PATH ('),
+      `ipam.type: no plugin "missing" in CNI_PATH (${join(folder, "none")}:${join(folder, "bin")})`,
     ]);
     // One that cannot be executed does not hide that of a later folder.
     mkdirSync(join(folder, "none"));
