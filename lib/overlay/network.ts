@@ -58,6 +58,8 @@ export interface PathTo {
   readonly standby: readonly ("fastdp" | "sleeve")[];
   /** Why a better overlay is not in use. */
   readonly reason: string | undefined;
+  /** False in the moment between the change of the topology and that of the forwarding tables. */
+  readonly inForce: boolean;
 }
 
 export class NetworkOverlay implements Overlay {
@@ -249,6 +251,7 @@ export class NetworkOverlay implements Overlay {
       via: next === peer ? undefined : next,
       standby,
       reason: reason === undefined ? undefined : String(reason),
+      inForce: this.#tables.forwardTo(peer.name),
     };
   }
 

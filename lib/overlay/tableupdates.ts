@@ -36,6 +36,8 @@ export class TableUpdates {
   behind: string | undefined;
   /** Numbers of peers in the last tables. */
   #numbers: ReadonlyMap<PeerName, number> = new Map();
+  /** Links by the numbers of peers, in the last tables. */
+  #next: ForwardingTables["next"] = new Map();
   #topology: { readonly mesh: MeshRouter; readonly ids: PeerIds } | undefined;
   #timer: Timer | undefined;
   /** Cancels the computation that is under way. */
@@ -69,6 +71,12 @@ export class TableUpdates {
     if (!this.#topology) return;
     if (this.#cancel) this.#outdated = true;
     else this.#timer ??= this.params.clock.after(delayMs, () => this.#start());
+  }
+
+  /** Return true where kernel and engine forward frames to that peer by now. */
+  forwardTo(peer: PeerName): boolean {
+    const number = this.#numbers.get(peer);
+    return number !== undefined && this.#next.has(number);
   }
 
   #start(): void {
@@ -126,6 +134,7 @@ export class TableUpdates {
     // The engine first: it would drop frames that the kernel hands it before.
     this.params.configure(engine);
     datapath.apply(table);
+    this.#next = engine.next;
     this.#expiry?.cancel();
     const { next } = this.#restart;
     this.#expiry = next === undefined ? undefined : clock.after(next - now, () => this.schedule());

@@ -55,13 +55,21 @@ describe("connections to one peer", () => {
       via: undefined,
       standby: ["sleeve"],
       reason: undefined,
+      inForce: true,
     });
     const far = peer(3);
     expect(overlay.pathTo(far)).toBeUndefined();
     peers.set(far.name, far);
     unicast.set(far.name, other.name);
+    expect(overlay.pathTo(far)?.inForce).toBe(false);
     changed();
-    expect(overlay.pathTo(far)).toEqual({ overlay: "fastdp", via: other, standby: [], reason: undefined });
+    expect(overlay.pathTo(far)).toEqual({
+      overlay: "fastdp",
+      via: other,
+      standby: [],
+      reason: undefined,
+      inForce: true,
+    });
     unicast.set(far.name, far.name);
     expect(overlay.pathTo(far)).toBeUndefined();
     expect(unicast.get(ourself.name)).toBe(UNKNOWN_PEER);

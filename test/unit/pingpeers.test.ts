@@ -21,11 +21,13 @@ function pinger(
     Array.from({ length: count }, (_, i) => [name(i + 2), { name: name(i + 2), nickName: `host${i + 2}` }]),
   );
   const asked: string[] = [];
+  const admitted: string[] = [];
   const runs: string[] = [];
   const state = { running: 0, most: 0, received: undefined as number | undefined };
   const answerers = new Map<string, Answerer>();
   const lost: { name: PeerName; nickName: string; address: string; reason: string }[] = [];
   const without = new Set<PeerName>();
+  const late = new Set<PeerName>();
   const addresses = new Map([...peers.keys()].map((peer, i) => [peer, { address: `10.0.0.${i + 2}:6783` }]));
   const parts = {
     mesh: {
@@ -44,9 +46,12 @@ function pinger(
     },
     overlay: {
       pathTo: (peer: { name: PeerName }) =>
-        without.has(peer.name) ? undefined : { overlay: "fastdp", standby: ["sleeve"], via: undefined },
+        without.has(peer.name)
+          ? undefined
+          : { overlay: "fastdp", standby: ["sleeve"], via: undefined, inForce: !late.has(peer.name) },
     },
     probes: {
+      admit: (session: bigint, peer: PeerName) => admitted.push(`${session} ${peer}`),
       async run(_session: bigint, peer: PeerName, way: string, probes: number) {
         runs.push(`${peer} ${way} ${probes}`);
         state.most = Math.max(state.most, ++state.running);
@@ -60,7 +65,7 @@ function pinger(
     mtu: () => 1_376,
   };
   const subject = new Pinger(parts as unknown as PingParts);
-  return { subject, clock, peers, asked, runs, state, answerers, lost, without };
+  return { subject, clock, peers, asked, runs, state, answerers, lost, without, late, admitted };
 }
 
 describe("peers are found", () => {
@@ -207,6 +212,38 @@ describe("a peer", () => {
     clock.advance(1);
     expect((await ping)[0]?.problem).toBe(null);
     expect(asked).not.toEqual([]);
+  });
+
+  test.each([1, 3])(
+    "is asked once the forwarding tables have its path, or after four looks (%d)",
+    async (looks) => {
+      const { subject, clock, late, asked } = pinger(1);
+      late.add(name(2));
+      void subject.ping([], 5);
+      for (let passed = 1; passed <= looks; passed++) {
+        await settle();
+        expect(asked).toEqual([]);
+        if (looks === 1) late.delete(name(2));
+        clock.advance(700);
+      }
+      await settle();
+      expect(asked).not.toEqual([]);
+    },
+  );
+
+  test("that asks is answered once the forwarding tables have the way back", async () => {
+    const { answerers, clock, late, admitted } = pinger(1);
+    late.add(name(2));
+    let answered = false;
+    void answerers
+      .get("probe")?.({ session: "000000000000000a" }, name(2))
+      .then(() => (answered = true));
+    await settle();
+    expect([admitted, answered]).toEqual([[`10 ${name(2)}`], false]);
+    late.delete(name(2));
+    clock.advance(700);
+    await settle();
+    expect(answered).toBe(true);
   });
 
   test("that is busy is asked four times, 700 ms apart", async () => {

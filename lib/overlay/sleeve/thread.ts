@@ -120,7 +120,10 @@ class EngineThread {
     if (this.#over) return;
     queueForEngine(this.#waiting, message);
     if (!this.#worker && message.type === "add") this.#start();
-    if (this.#ready) this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
+    if (!this.#ready) return;
+    // The kernel hands the engine frames by tables that are applied right after its own.
+    if (message.type === "tables" && this.#writer.backlog === 0) return this.#flush();
+    this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
   }
 
   /**
@@ -162,6 +165,7 @@ class EngineThread {
 
   /** Write the queue, without blocking on a slow or stuck engine. */
   #flush(): void {
+    this.#flushing?.cancel();
     this.#flushing = undefined;
     if (this.#over) return;
     try {
