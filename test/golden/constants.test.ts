@@ -1,0 +1,118 @@
+// Numbers and layouts of the kernel, as lib/ writes them, against its headers: test/vectors/constants.txt has those of Linux
+// 6.1, by the names of C. A wrong one asks the kernel for something else, or reads an answer wrongly, on some machines only.
+// A name of C counts wherever it stands; a layout or a name of our own is found by its file. RECORD=1 asks gcc for the values.
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Glob } from "bun";
+
+const ROOT = join(import.meta.dir, "../..");
+const FILE = join(ROOT, "test/vectors/constants.txt");
+
+/** Numbers, "1 << 4" and "A | B" by their names; those within tables by the path to them. */
+function* constantsOf(text: string): Generator<readonly [path: string, value: number]> {
+  const known = new Map<string, number>();
+  for (const [, name = "", expression = ""] of text.matchAll(/^(?:export )?const (\w+) = ([^;={[]+);/gm)) {
+    const value = evaluated(expression, known);
+    if (value === undefined) continue;
+    known.set(name, value);
+    yield [name, value];
+  }
+  for (const table of text.matchAll(/^(?:export )?const (\w+)[^=\n]*= (?:[\w.]+\((?:"\w+", )?)?\{/gm)) {
+    const path = [table[1] ?? ""];
+    let name = "";
+    const rest = text.slice(table.index + table[0].length);
+    for (const [token] of rest.matchAll(
+      /\w+:(?= )|[{}[\]]|-?\b\d\w*(?: (?:<<|\|) \w+)*|\/\*.*?\*\/|"[^"]*"/gs,
+    )) {
+      if (token.endsWith(":")) name = token.slice(0, -1);
+      else if (/^[{[]/.test(token)) path.push(name);
+      else if (/^[}\]]/.test(token)) path.pop();
+      else if (/^-?\d/.test(token) && name !== "") {
+        const value = evaluated(token, known);
+        if (value !== undefined)
+          yield [
+            [...path, name].filter((part, i, all) => part !== "" && part !== all[i - 1]).join("."),
+            value,
+          ];
+        // Of a list, the first number is what the name stands for.
+        name = "";
+      }
+      if (path.length === 0) break;
+    }
+  }
+}
+
+function evaluated(expression: string, known: ReadonlyMap<string, number>): number | undefined {
+  const term = (text: string) => known.get(text.trim()) ?? number(text.trim());
+  const shifted = (text: string) =>
+    text
+      .split("<<")
+      .map(term)
+      .reduce((a, b) => a * 2 ** b);
+  const value = expression
+    .split("|")
+    .map(shifted)
+    .reduce((a, b) => Number(BigInt.asUintN(64, big(a) | big(b))));
+  return Number.isNaN(value) ? undefined : value;
+}
+
+const big = (value: number) => BigInt(Number.isNaN(value) ? 0 : value);
+const number = (text: string) =>
+  /^-?\d\w*$/.test(text) ? Number(text.replace(/_/g, "").replace(/n$/, "")) : Number.NaN;
+
+/** As the kernel compares them. */
+const word = (value: number | bigint) => BigInt.asUintN(32, BigInt(value));
+
+/** "NAME = value", or "file OUR.PATH = expression of C = value". */
+const LINES = readFileSync(FILE, "utf8").split("\n");
+const ENTRIES = LINES.filter((line) => line.includes(" = ")).map((line) => line.split(" = "));
+
+/** The values that gcc has for expressions. */
+async function valuesOf(expressions: readonly string[]): Promise<string[]> {
+  const program = join(tmpdir(), `weave-constants-${process.pid}`);
+  const source = [
+    ...LINES.filter((line) => line.startsWith("#include")),
+    "int main(void) {",
+    ...expressions.map((expression) => `printf("%lld\\n", (long long)(${expression}));`),
+    "}",
+  ].join("\n");
+  const compiled = Bun.spawnSync(["gcc", "-w", "-D_GNU_SOURCE", "-x", "c", "-o", program, "-"], {
+    stdin: Buffer.from(source),
+  });
+  expect(compiled.stderr.toString()).toBe("");
+  const { stdout } = Bun.spawnSync([program]);
+  await Bun.file(program).delete();
+  return stdout.toString().trim().split("\n");
+}
+
+test("numbers and layouts of the kernel are those of its headers", async () => {
+  if (process.env["RECORD"]) {
+    const values = await valuesOf(ENTRIES.map((entry) => entry.at(-2) ?? ""));
+    const recorded = ENTRIES.map((entry, i) => [...entry.slice(0, -1), values[i]].join(" = "));
+    const heads = LINES.filter((line) => !line.includes(" = ") && line !== "");
+    await Bun.write(FILE, [...heads, "", ...recorded, ""].join("\n"));
+  }
+  const files = [...new Glob("lib/**/*.ts").scanSync(ROOT)].sort();
+  const found = files.flatMap((file) =>
+    [...constantsOf(readFileSync(join(ROOT, file), "utf8"))].map(([path, value]) => ({ file, path, value })),
+  );
+  const ours: string[] = [];
+  const kernels: string[] = [];
+  for (const entry of ENTRIES) {
+    const value = word(BigInt(entry.at(-1) ?? ""));
+    const [place = ""] = entry;
+    const [file, path] = place.split(" ");
+    const same =
+      path === undefined
+        ? found.filter((each) => each.path.split(".").at(-1) === place)
+        : found.filter((each) => each.file === file && each.path === path);
+    if (same.length === 0) ours.push(`${place} is nowhere`);
+    for (const each of same) {
+      ours.push(`${each.file} ${each.path} ${word(each.value)}`);
+      kernels.push(`${each.file} ${each.path} ${value}`);
+    }
+  }
+  expect(ours).toEqual(kernels);
+});
