@@ -21,11 +21,7 @@ export interface Slope {
 export function slope(points: readonly Point[]): Slope {
   const step = Math.ceil(points.length / MAX_POINTS);
   const few = points.filter((_, i) => i % step === 0);
-  const slopes = few
-    .flatMap(([t, value], i) =>
-      few.slice(i + 1).flatMap(([later, other]) => (later > t ? [(other - value) / (later - t)] : [])),
-    )
-    .sort((a, b) => a - b);
+  const slopes = slopesOf(few);
   const middle = slopes.length / 2;
   const perHour = ((slopes[Math.ceil(middle) - 1] ?? 0) + (slopes[Math.floor(middle)] ?? 0)) / 2;
   // Kendall's variance of the number of pairs that rise less those that fall.
@@ -36,6 +32,18 @@ export function slope(points: readonly Point[]): Slope {
     low: slopes[Math.floor((slopes.length - spread) / 2) - 1] ?? Number.NEGATIVE_INFINITY,
     high: slopes[Math.ceil((slopes.length + spread) / 2)] ?? Number.POSITIVE_INFINITY,
   };
+}
+
+/** Return the slopes between all pairs of points of different times, in order: typed, as such arrays sort without a comparator. */
+function slopesOf(points: readonly Point[]): Float64Array {
+  const slopes = new Float64Array((points.length * (points.length - 1)) / 2);
+  let count = 0;
+  for (const [i, [t, value]] of points.entries())
+    for (let j = i + 1; j < points.length; j++) {
+      const [later, other] = points[j] as Point;
+      if (later > t) slopes[count++] = (other - value) / (later - t);
+    }
+  return slopes.subarray(0, count).sort();
 }
 
 /** Return the factor by which autocorrelation r of lag 1 increases the variance of a trend: (1 + r) / (1 - r). */

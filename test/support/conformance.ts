@@ -109,8 +109,15 @@ function pod({
   });
 }
 
-/** The cluster before a case changes anything. */
-export function baseCluster(): Change[] {
+let base: readonly Change[] | undefined;
+
+/** The cluster before a case changes anything: its objects are read once. */
+export function baseCluster(): readonly Change[] {
+  base ??= readCluster();
+  return base;
+}
+
+function readCluster(): Change[] {
   const objects = NAMESPACES.flatMap((namespace) => [
     readObject("Namespace", { metadata: { name: namespace, labels: { ns: namespace } } }),
     ...PODS.map((name) => pod({ kind: "Pod", metadata: { namespace, name, ...{ labels: { pod: name } } } })),

@@ -27,6 +27,14 @@ export interface SpecialSeen {
   readonly zeros: boolean;
 }
 
+let aegisOfAll: ReturnType<typeof loadAegis> | undefined;
+
+/** Load the cipher for all engines of a process, as a router does for its one. */
+function loadAegisOnce(): ReturnType<typeof loadAegis> {
+  aegisOfAll ??= loadAegis();
+  return aegisOfAll;
+}
+
 export class EngineHarness {
   readonly sent: SentDatagram[] = [];
   /** Frames for the kernel, virtio header and all. */
@@ -75,7 +83,7 @@ export class EngineHarness {
   static async create(
     name: PeerName,
     box: (arena: Arena) => Promise<Secretbox> = loadSecretbox,
-    aegis: (arena: Arena) => Promise<Aegis | undefined> = loadAegis,
+    aegis: (arena: Arena) => Promise<Aegis | undefined> = loadAegisOnce,
   ): Promise<EngineHarness> {
     const arena = new Arena(2 << 20);
     return new EngineHarness(arena, await box(arena), name, await aegis(arena));

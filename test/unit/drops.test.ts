@@ -86,9 +86,17 @@ describe("a blocked attempt", () => {
     clock.advance(2_000);
     for (let i = 0; i < 100; i++) take(packet(UDP, 2_000 + i, 80));
     expect(seen.written.length).toBe(120);
-    // What is remembered has bounds.
-    for (let i = 0; i < 30_000; i++) take(packet(UDP, i, 81));
-    expect(seen.blocked.length).toBe(31_100);
+  });
+
+  test("is remembered beside 10,000 others; one more makes the oldest a new one", () => {
+    const { seen, take } = drops();
+    for (let i = 0; i < 10_000; i++) take(packet(UDP, i, 80));
+    take(packet(UDP, 0, 80));
+    expect(seen.blocked.length).toBe(10_000);
+    take(packet(UDP, 10_000, 80));
+    take(packet(UDP, 0, 80));
+    take(packet(UDP, 9_999, 80));
+    expect(seen.blocked.length).toBe(10_002);
   });
 });
 

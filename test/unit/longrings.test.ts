@@ -26,8 +26,17 @@ const HALF = start + (end - start) / 2;
 const [ONE, LIAR] = [1n, 2n].map(nameFromNumber) as [PeerName, PeerName];
 const TICK_MS = 5_000;
 
+const encoded = new Map<string, Uint8Array>();
+
 /** The first half is ours; the liar gives each address of its half to a peer that there is not, or the first one to us. */
 function ring(version: number, gift = false): Uint8Array {
+  const key = `${version} ${gift}`;
+  const bytes = encoded.get(key) ?? encodeRing(version, gift);
+  encoded.set(key, bytes);
+  return bytes;
+}
+
+function encodeRing(version: number, gift: boolean): Uint8Array {
   const entries: Entry[] = [{ token: start, peer: ONE, version: 0, free: 0 }];
   for (let i = 0; i < MAX_ENTRIES - 1; i++) {
     const peer = gift && i === 0 ? ONE : nameFromNumber(BigInt(1_000 + ((i + version) % 40_000)));

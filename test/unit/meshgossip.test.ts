@@ -479,17 +479,18 @@ describe("topology gossip", () => {
   });
 
   test("messages begin anew at 256 KiB, and leave out peers whose connections were cut", () => {
-    const big = (i: number) => {
-      const each = peer(i);
-      for (let j = 0; j < 700; j++)
-        each.connections.set(name(1_000 + j), {
+    const connections = new Map(
+      Array.from({ length: 700 }, (_, j) => [
+        name(1_000 + j),
+        {
           remote: peer(1_000 + j),
           address: `10.0.${j >> 8}.${j & 255}:6783`,
           outbound: true,
           established: true,
-        });
-      return each;
-    };
+        },
+      ]),
+    );
+    const big = (i: number) => Object.assign(peer(i), { connections });
     const messages = [...topologyMessages(Array.from({ length: 40 }, (_, i) => big(i + 1)))];
     expect(messages.length).toBeGreaterThan(2);
     for (const message of messages.slice(0, -1)) {

@@ -102,13 +102,13 @@ describe("port ranges that overlap, each with peers of its own", () => {
   });
 
   test("beyond a bound, some of them are denied, and nothing is allowed besides", () => {
-    const count = 3_000;
+    const count = 1_200;
     const { model, rules } = compiled(nested(count));
     expect(size(rules)).toBeLessThanOrEqual(MAX_COST);
     expect(rules.chains.values().some(({ incomplete }) => incomplete)).toBe(true);
     const wanted = (i: number, port: number) => 1 + i <= port && port <= 65_535 - i;
     let denied = 0;
-    for (let i = 0; i < count; i += 97) {
+    for (let i = 0; i < count; i += 37) {
       for (const port of [1, i, i + 1, 20_000, 65_535 - i, 65_536 - i]) {
         const entered = enters(rules, address(2 * i), port);
         if (entered) expect([i, port, wanted(i, port)]).toEqual([i, port, true]);

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
-import { MAX_CONNECTIONS, MAX_PEERS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
+import { MAX_PEERS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
@@ -92,19 +92,32 @@ test("a short id that its owner leaves passes to the next claimant, and everybod
 });
 
 test("peers that come and go with their connections leave as much room as there was", () => {
-  const { apply, peers, connect, hold } = topology();
-  const size = 280;
-  const rounds = Math.ceil(MAX_CONNECTIONS / size ** 2) + 1;
-  for (let round = 0; round < rounds; round++) {
+  const { peers, apply, connect, hold } = topology();
+  const size = 24;
+  for (let round = 0; round < 4; round++) {
     const crowd = Array.from({ length: size }, (_, i) =>
       peer(2 + i, { uid: BigInt(round + 1), version: round }),
     );
     for (const a of crowd) for (const b of crowd) if (a !== b) connect(a, b);
-    expect(apply(...crowd)).toHaveLength(size);
-    expect(peers.size).toBe(size + 1);
+    const held = size * (size - 1);
+    // Heard of again, they take no more room.
+    for (const fresh of [size, 0]) {
+      expect(apply(...crowd)).toHaveLength(fresh);
+      expect(peers.size).toBe(size + 1);
+      expect(peers.connectionCounts).toEqual({ all: held, established: held });
+    }
+    // A newer word has fewer connections.
+    expect(apply(peer(2, { uid: BigInt(round + 1), version: round + 1 }))).toHaveLength(1);
+    expect(peers.connectionCounts.all).toBe(held - (size - 1));
     hold(undefined);
     expect(peers.size).toBe(1);
+    expect(peers.connectionCounts).toEqual({ all: 0, established: 0 });
   }
+  expect(peers.limits().map(({ name, value }) => [name, value])).toEqual([
+    ["peers", 1],
+    ["topology-connections", 0],
+    ["short-ids", 1],
+  ]);
   expect(peers.notes()).toEqual([]);
 });
 
