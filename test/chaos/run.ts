@@ -1,6 +1,7 @@
 // One chaos run: steps, chosen or given, and after each of them all that must hold.
 
-import { leaks, type Remembered, remember } from "./checks/leaks.ts";
+import { remember } from "./checks/inventory.ts";
+import { leaks } from "./checks/leaks.ts";
 import { LogReader } from "./checks/logs.ts";
 import { firstModel, type Model, observed, working } from "./model.ts";
 import { Prober } from "./prober.ts";
@@ -46,13 +47,14 @@ export async function run(
 ): Promise<Outcome> {
   const world = await World.create(name, options);
   const prober = new Prober(world.mailbox, roundMs);
-  const watching: Watching = { world, prober, logs: new LogReader(world), say };
+  const watching: Watching = { world, prober, logs: new LogReader(world), before: undefined, say };
   const done: Done[] = [];
   try {
     let model = firstModel(options.hosts, options.encrypted, options.old !== undefined);
     const first = await settle(watching, model, START_MS);
     if (first) return { done, violation: first };
-    const before: Remembered = await remember(world);
+    const before = await remember(world);
+    watching.before = before;
     const takeAll = async (choose: RunOptions["next"]): Promise<Violation | undefined> => {
       for (let taken = await choose(model, world); taken; taken = await choose(model, world)) {
         const step = stepNamed(taken.step);

@@ -2,6 +2,7 @@
 
 import { availableParallelism, loadavg } from "node:os";
 import { wrongAddresses } from "./checks/addresses.ts";
+import type { Remembered } from "./checks/inventory.ts";
 import { missingState } from "./checks/kept.ts";
 import { wrongLinks } from "./checks/links.ts";
 import type { LogReader } from "./checks/logs.ts";
@@ -36,13 +37,14 @@ const CHECKS: readonly Check[] = [
   ["address", wrongAddresses],
   ["name", wrongNames],
   ["link", wrongLinks],
-  ["kernel", missingState],
 ];
 
 export interface Watching {
   readonly world: World;
   readonly prober: Prober;
   readonly logs: LogReader;
+  /** What hosts had before the first step; undefined until then. */
+  before: Remembered | undefined;
   /** Says what is waited for. */
   say(text: string): void;
 }
@@ -63,18 +65,20 @@ async function outcome([kind, check]: Check, world: World, model: Model): Promis
   }
 }
 
-async function firstWrong({ world, prober }: Watching, model: Model): Promise<Violation | undefined> {
-  const missing = prober.missing();
-  if (missing.length > 0) return { kind: "traffic", lines: missing.map((pair) => `no traffic: ${pair}`) };
+async function firstWrong({ world, prober, before }: Watching, model: Model): Promise<Violation | undefined> {
+  const silent = prober.missing();
+  if (silent.length > 0) return { kind: "traffic", lines: silent.map((pair) => `no traffic: ${pair}`) };
   const found = await Promise.all(CHECKS.map((check) => outcome(check, world, model)));
   const wrong = found.find(({ lines }) => lines.length > 0);
   if (wrong) return wrong;
   const unready = await outcome(["program", wrongReadiness], world, model);
   if (unready.lines.length > 0) return unready;
   const talking = prober.talking();
-  return talking.length > 0
-    ? { kind: "policy", lines: talking.map((pair) => `a policy is not in force: ${pair}`) }
-    : undefined;
+  if (talking.length > 0)
+    return { kind: "policy", lines: talking.map((pair) => `a policy is not in force: ${pair}`) };
+  // Last, as it takes the longest.
+  const missing = await outcome(["kernel", (...of) => missingState(...of, before)], world, model);
+  return missing.lines.length > 0 ? missing : undefined;
 }
 
 /** Resolves once all holds, within a time in ms on a quiet machine; else with what does not. */

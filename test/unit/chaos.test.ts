@@ -149,19 +149,15 @@ test("lines of a log are sound, or not", () => {
     expect(isSound(line)).toBe(false);
 });
 
-test("what a router keeps is looked for in what nft and tc say", () => {
-  const chain = (name: string, ...rules: string[]) =>
-    `\tchain ${name} {\n\t\ttype filter hook ${name} priority 0; policy accept;\n${rules.map((rule) => `\t\t${rule}\n`).join("")}\t}\n`;
-  const table = ["postrouting", "forward", "input"].map((name) => chain(name, "accept")).join("\n");
-  const qdiscs = ["weave", "vxlan-6784", "sleeve-6783"]
-    .map((link) => `qdisc clsact ffff: dev ${link} parent ffff:fff1 \n`)
-    .join("");
-  expect(missingIn(table, qdiscs)).toEqual([]);
-  expect(missingIn(`${chain("postrouting")}${chain("forward", "accept")}`, qdiscs)).toEqual([
-    "chain postrouting of table ip weave",
-    "chain input of table ip weave",
-  ]);
-  expect(missingIn(table, qdiscs.replace("vxlan-6784", "other0"))).toEqual([
-    "traffic control of link vxlan-6784",
-  ]);
+test("what is missing is what was there before, of what the programs keep", () => {
+  const before = [
+    "links: weave.mtu 1376",
+    "sysctls: ipv4/conf/weave/arp_announce:1",
+    "routes: 10.99.0.0/24.dev eth0",
+    "nftables: table ip filter {",
+    "nftables: table ip weave { chain forward {",
+    "nftables: table inet weave-npc { chain forward {",
+  ];
+  expect(missingIn(before, [...before, "links: vethwe1.mtu 1376"])).toEqual([]);
+  expect(missingIn(before, ["links: weave.mtu 1200"])).toEqual(before.toSpliced(2, 2));
 });

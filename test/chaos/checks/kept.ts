@@ -1,33 +1,31 @@
-// What the router keeps of a host's kernel state, as far as traffic between containers does not show it: others take away only
-// what is there.
+// What the programs keep of a host's kernel state: all that was there before the first container, whatever others do to it.
 import { type Model, numbers } from "../model.ts";
 import type { World } from "../world.ts";
+import { inventory, type Remembered } from "./inventory.ts";
 
-const LINKS = ["weave", "vxlan-6784", "sleeve-6783"];
-const CHAINS = ["postrouting", "forward", "input"];
+/** Of what is theirs; the rest is the host's. */
+const OURS = /^(links|ports|qdiscs|filters|sysctls|rules): |^nftables: table (ip weave|\w+ weave-npc) /;
+const MAX_LINES = 10;
 
-/** Return what is missing on hosts whose routers run. */
-export async function missingState(world: World, model: Model): Promise<string[]> {
-  const running = numbers(model).filter((host) => model.hosts[host - 1]?.router === "running");
-  return (await Promise.all(running.map((host) => ofHost(world, host)))).flat();
+/** Return what is missing on hosts where both programs run; nothing before there is anything to compare with. */
+export async function missingState(
+  world: World,
+  model: Model,
+  before: Remembered = new Map(),
+): Promise<string[]> {
+  const whole = numbers(model).filter((host) => {
+    const { router, npc } = model.hosts[host - 1] ?? {};
+    return router === "running" && npc === "running" && !model.old.includes(host);
+  });
+  const missing = whole.map(async (host) => {
+    const now = before.has(host) ? (await inventory(world, host)).kernel : [];
+    return missingIn(before.get(host)?.kernel ?? [], now).map((line) => `host ${host}: missing: ${line}`);
+  });
+  return (await Promise.all(missing)).flat().slice(0, MAX_LINES);
 }
 
-async function ofHost(world: World, host: number): Promise<string[]> {
-  const on = world.host(host);
-  const [table, qdiscs] = await Promise.all([
-    on.exec(["nft", "list", "table", "ip", "weave"]),
-    on.exec(["tc", "qdisc", "show"]),
-  ]);
-  return missingIn(table.stdout, qdiscs.stdout).map((what) => `host ${host}: ${what} is missing`);
-}
-
-/** The same, in what nft says of the table, and tc of all qdiscs. */
-export function missingIn(table: string, qdiscs: string): string[] {
-  const hasRule = (chain: string) => new RegExp(`chain ${chain} \\{\\s+type .*\\n\\s+[^\\s}]`).test(table);
-  return [
-    ...CHAINS.filter((chain) => !hasRule(chain)).map((chain) => `chain ${chain} of table ip weave`),
-    ...LINKS.filter((link) => !qdiscs.includes(`qdisc clsact ffff: dev ${link} `)).map(
-      (link) => `traffic control of link ${link}`,
-    ),
-  ];
+/** The same, of two states of one host. */
+export function missingIn(before: readonly string[], now: readonly string[]): string[] {
+  const there = new Set(now);
+  return before.filter((line) => OURS.test(line) && !there.has(line));
 }
