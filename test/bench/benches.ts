@@ -1,4 +1,5 @@
 // All benchmarks, in the order of the table.
+import { attacksBench } from "./attacks.ts";
 import { cniBench } from "./cni.ts";
 import { dnsBench } from "./dns.ts";
 import { eventsBench } from "./events.ts";
@@ -6,7 +7,6 @@ import { ipamBench } from "./ipam.ts";
 import { meshBench } from "./mesh.ts";
 import { npcBench } from "./npc.ts";
 import { overlayBench } from "./overlay.ts";
-import { ringsBench } from "./rings.ts";
 import type { Row } from "./row.ts";
 import { sleeveBench } from "./sleeve.ts";
 
@@ -58,10 +58,10 @@ export const BENCHES: Readonly<Record<string, Bench>> = {
     reference: "a request that asks for nothing",
     run: ipamBench,
   },
-  rings: {
-    about: "the control API while an admitted peer streams rings of 32,768 owners",
+  attacks: {
+    about: "the control API while a peer that knows the password attacks",
     reference: "the same router before",
-    run: ringsBench,
+    run: attacksBench,
   },
   mesh: {
     about: "full meshes from a cold start, and idle",

@@ -246,6 +246,18 @@ const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
     await liar.write(head);
     await new Promise((resolve) => liar.socket.once("close", resolve));
   },
+  /** Twelve messages of 10 MB at a time that never end, each on a connection of its own. */
+  async hoarders(liar) {
+    const held = new Uint8Array(9_900_000);
+    new DataView(held.buffer).setUint32(0, 10_000_000);
+    while (!liar.closed) {
+      const joined = await Promise.all(Array.from({ length: 12 }, (_, i) => Liar.join(BASE + 1 + i)));
+      await Promise.all(joined.map((each) => each?.write(held)));
+      await Bun.sleep(1_000);
+      for (const each of joined) each?.socket.destroy();
+      await Bun.sleep(200);
+    }
+  },
   /** The same sealed message twice. */
   async replay(liar) {
     const bytes = liar.framing.frame(encodeTagged(TAG.heartbeat));
