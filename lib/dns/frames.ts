@@ -29,10 +29,7 @@ export class Frames {
   /** Take the next message; undefined where none is whole. */
   next(): Uint8Array | undefined {
     if (!this.waits) return undefined;
-    const end = this.#end;
-    const message = this.#received.waiting.slice(LENGTH, end);
-    this.#received.take(end);
-    return message;
+    return this.#received.take(this.#end).subarray(LENGTH);
   }
 
   /** Take all messages that are whole. */
@@ -42,7 +39,7 @@ export class Frames {
 
   /** Bytes up to the end of the next message. */
   get #end(): number {
-    const { length, waiting } = this.#received;
-    return length < LENGTH ? LENGTH : LENGTH + readBe16(waiting, 0);
+    const head = this.#received.peek(LENGTH);
+    return head.length < LENGTH ? LENGTH : LENGTH + readBe16(head, 0);
   }
 }

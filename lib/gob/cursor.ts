@@ -97,17 +97,31 @@ export class Cursor {
   }
 }
 
+/** The longest length of a message, in bytes: a number of 64 bits behind its size. */
+export const MAX_PREFIX = 9;
+
+/** Return the bytes that the number takes that begins with `first`. */
+const prefixOf = (first: number) => (first < 128 ? 1 : 1 + 256 - first);
+
+/**
+ * Return the length of the message at `at`, with the bytes that tell it; undefined while these are incomplete. Throws GobError
+ * for a message of more than `max` bytes.
+ */
+export function messageLength(bytes: Uint8Array, at: number, max: number): number | undefined {
+  const prefix = prefixOf(bytes[at] ?? 0);
+  if (prefix > MAX_PREFIX) throw new GobError(`gob number of ${prefix - 1} bytes`);
+  if (bytes.length - at < prefix) return undefined;
+  const length = new Cursor(bytes, at, bytes.length).small();
+  if (length > max) throw new GobError(`gob message of ${length} bytes, more than ${max}`);
+  return prefix + length;
+}
+
 /**
  * Return the message at `at`: a length, then that many bytes. Undefined while it is incomplete. Throws GobError for a
  * length above `max` bytes.
  */
 export function messageAt(bytes: Uint8Array, at: number, max: number): Cursor | undefined {
-  const first = bytes[at];
-  if (first === undefined) return undefined;
-  if (first >= 128 && bytes.length - at < 1 + 256 - first) return undefined;
-  const cursor = new Cursor(bytes, at, bytes.length);
-  const length = cursor.small();
-  if (length > max) throw new GobError(`gob message of ${length} bytes, more than ${max}`);
-  if (length > cursor.left) return undefined;
-  return new Cursor(bytes, cursor.at, cursor.at + length);
+  const length = messageLength(bytes, at, max);
+  if (length === undefined || bytes.length - at < length) return undefined;
+  return new Cursor(bytes, at + prefixOf(bytes[at] ?? 0), at + length);
 }

@@ -1,11 +1,14 @@
 // Framing of messages on a control connection: length-prefixed (protocol 2) or gob byte slices (protocol 1), sealed or
 // plain (mesh: protocol_crypto.go).
 import { viewOf } from "../bytes/view.ts";
+import type { Work } from "../clock/slices.ts";
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
-import { GobDecoder } from "../gob/decoder.ts";
+import { MAX_PREFIX, messageLength } from "../gob/cursor.ts";
+import { GobReader } from "../gob/decoder.ts";
 import type { GobEncoder } from "../gob/encoder.ts";
 import { BASIC_ID, bytes as gobBytes } from "../gob/type.ts";
+import type { ReceiveBuffer } from "./receivebuffer.ts";
 
 /** The longest message, in bytes. */
 export const MAX_MESSAGE = 10 * 1024 * 1024;
@@ -18,14 +21,26 @@ export class ProtocolError extends Error {
 /** A sealed message that does not open: another key, or it was changed. */
 export class UnopenedError extends ProtocolError {}
 
+/** Bytes that tell the length of a frame: of protocol 1, with the type of what is in it. */
+const HEAD = MAX_PREFIX + 1;
+
 /** The framing of one connection, in both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
   /**
-   * Return the message at the start of `bytes` (a copy) and its length on the wire; undefined, in constant time, while it
-   * is incomplete. Throws ProtocolError or GobError.
+   * Return the length on the wire of the frame that begins with `head`, its first HEAD bytes; undefined where they are too few
+   * to tell. Throws ProtocolError or GobError.
    */
-  unframe(bytes: Uint8Array): { message: Uint8Array; length: number } | undefined;
+  lengthOf(head: Uint8Array): number | undefined;
+  /** Return the message in a frame, which it may be a view of. Throws ProtocolError or GobError. */
+  unframe(frame: Uint8Array): Uint8Array;
+}
+
+/** Take the next message from a buffer; undefined, in constant time, while it is incomplete. Throws ProtocolError or GobError. */
+export function* takeMessage(framing: Framing, buffer: ReceiveBuffer): Work<Uint8Array | undefined> {
+  const length = framing.lengthOf(buffer.peek(HEAD));
+  if (length === undefined || buffer.length < length) return undefined;
+  return framing.unframe(yield* buffer.takeSliced(length));
 }
 
 /** Protocol 2: four bytes of length, big-endian. */
@@ -40,15 +55,15 @@ export function lengthPrefixed(): Framing {
       framed.set(message, 4);
       return framed;
     },
-    unframe(bytes) {
-      if (bytes.length < 4) return undefined;
-      const length = viewOf(bytes).getUint32(0, false);
+    lengthOf(head) {
+      if (head.length < 4) return undefined;
+      const length = viewOf(head).getUint32(0, false);
       if (length > MAX_MESSAGE) {
         throw new ProtocolError(`incoming message exceeds maximum size: ${length} > ${MAX_MESSAGE}`);
       }
-      if (bytes.length < 4 + length) return undefined;
-      return { message: bytes.slice(4, 4 + length), length: 4 + length };
+      return 4 + length;
     },
+    unframe: (frame) => frame.subarray(4),
   };
 }
 
@@ -62,15 +77,15 @@ const BYTES_ID = 2 * BASIC_ID.bytes;
 export function gobFramed(encoder: GobEncoder): Framing {
   return {
     frame: (message) => encoder.encode(gobBytes, message),
-    unframe(bytes) {
-      const first = bytes[0] ?? 0;
-      const id = bytes[first < 128 ? 1 : 1 + 256 - first];
+    lengthOf(head) {
+      const first = head[0] ?? 0;
+      const id = head[first < 128 ? 1 : 1 + 256 - first];
       if (id !== undefined && id !== BYTES_ID) {
         throw new ProtocolError("not a byte slice between messages of protocol 1");
       }
-      const next = new GobDecoder().take(gobBytes, bytes, 0);
-      return next?.value && { message: next.value, length: next.at };
+      return messageLength(head, 0, MAX_MESSAGE);
     },
+    unframe: (frame) => new GobReader(frame).read(gobBytes),
   };
 }
 
@@ -99,13 +114,12 @@ export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbo
       sending.advance();
       return inner.frame(box);
     },
-    unframe(bytes) {
-      const next = inner.unframe(bytes);
-      if (!next) return undefined;
-      const message = nacl.open(next.message, receiving.nonce, sessionKey);
+    lengthOf: (head) => inner.lengthOf(head),
+    unframe(frame) {
+      const message = nacl.open(inner.unframe(frame), receiving.nonce, sessionKey);
       if (!message) throw new UnopenedError("Unable to decrypt TCP msg");
       receiving.advance();
-      return { message, length: next.length };
+      return message;
     },
   };
 }

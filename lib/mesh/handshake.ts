@@ -1,12 +1,23 @@
 // The handshake of a control connection, versions 1 and 2 (mesh: protocol.go). A pure state machine: bytes of the peer in,
 // bytes for the peer out, and in the end an agreement.
 import { concat } from "../bytes/concat.ts";
+import { atOnce } from "../clock/slices.ts";
 import { formSessionKey, KEY_LENGTH, type KeyPair, type Nacl } from "../crypto/nacl.ts";
+import { MAX_PREFIX, messageLength } from "../gob/cursor.ts";
 import { GobDecoder, GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
 import { map, string } from "../gob/type.ts";
 import { HandshakeError } from "./errors.ts";
-import { type Framing, gobFramed, lengthPrefixed, ProtocolError, sealed, UnopenedError } from "./framing.ts";
+import {
+  type Framing,
+  gobFramed,
+  lengthPrefixed,
+  MAX_MESSAGE,
+  ProtocolError,
+  sealed,
+  takeMessage,
+  UnopenedError,
+} from "./framing.ts";
 import { encodeTagged, TAG } from "./message.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
 
@@ -105,15 +116,9 @@ export class Handshake {
     }
   }
 
-  #take(length: number): Uint8Array {
-    const taken = this.#received.waiting.slice(0, length);
-    this.#received.take(length);
-    return taken;
-  }
-
   #readHeader(): boolean {
     if (this.#received.length < HEADER) return false;
-    const header = this.#take(HEADER);
+    const header = this.#received.take(HEADER);
     if (!MAGIC.every((byte, i) => header[i] === byte)) {
       throw new HandshakeError(
         "no router",
@@ -148,10 +153,10 @@ export class Handshake {
     const decoder = new GobDecoder();
     this.send(encoder.encode(FeaturesType, features));
     this.#step = () => {
-      const next = decoder.take(FeaturesType, this.#received.waiting, 0);
-      if (!next) return false;
-      this.#received.take(next.at);
-      if (!next.value) return true;
+      const length = messageLength(this.#received.peek(MAX_PREFIX), 0, MAX_MESSAGE);
+      if (length === undefined || this.#received.length < length) return false;
+      const next = decoder.take(FeaturesType, this.#received.take(length), 0);
+      if (!next?.value) return true;
       const key = next.value.get("PublicKey");
       requireSameSecrecy(keys !== undefined, key !== undefined);
       if (key !== undefined && !/^[0-9a-f]{64}$/i.test(key)) throw new ProtocolError("malformed public key");
@@ -173,40 +178,46 @@ export class Handshake {
     this.#limit = MAX_FIRST_MESSAGE;
     this.#proving = true;
     this.#step = () => {
-      const next = firstSealed(agreed.framing, this.#received.waiting);
-      if (!next) return false;
-      this.#received.take(next.length);
-      return { ...agreed, first: next.message, rest: this.#rest() };
+      const first = this.#next(agreed.framing);
+      return first ? { ...agreed, first, rest: this.#rest() } : false;
     };
   }
 
   #startV2(keys: KeyPair | undefined): void {
     this.send(keys ? concat([Uint8Array.of(1), keys.publicKey]) : Uint8Array.of(0));
     this.#step = () => {
-      const flag = this.#received.waiting[0];
+      const [flag] = this.#received.peek(1);
       if (flag === undefined) return false;
       if (flag > 1) throw new ProtocolError(`Bad encryption flag ${flag}`);
       requireSameSecrecy(keys !== undefined, flag === 1);
       const length = flag === 1 ? 1 + KEY_LENGTH : 1;
       if (this.#received.length < length) return false;
-      const key = this.#take(length).subarray(1);
+      const key = this.#received.take(length).subarray(1);
       const secured = this.#secure(lengthPrefixed(), keys, flag === 1 ? key : undefined);
       this.send(secured.framing.frame(new GobEncoder().encode(FeaturesType, new Map(this.params.features))));
       this.#proving = secured.sessionKey !== undefined;
       this.#step = () => {
-        const waiting = this.#received.waiting;
-        const next = this.#proving ? firstSealed(secured.framing, waiting) : secured.framing.unframe(waiting);
-        if (!next) return false;
-        this.#received.take(next.length);
-        const features = new GobReader(next.message).read(FeaturesType);
+        const message = this.#next(secured.framing);
+        if (!message) return false;
+        const features = new GobReader(message).read(FeaturesType);
         return { version: this.#version, features, ...secured, rest: this.#rest() };
       };
       return true;
     };
   }
 
+  /** Take the next message; the first sealed one that does not open was sealed with another password. */
+  #next(framing: Framing): Uint8Array | undefined {
+    try {
+      return atOnce(takeMessage(framing, this.#received));
+    } catch (error) {
+      if (this.#proving && error instanceof UnopenedError) throw wrongPassword(error.message);
+      throw error;
+    }
+  }
+
   #rest(): Uint8Array {
-    return this.#take(this.#received.length);
+    return this.#received.take(this.#received.length);
   }
 
   #secure(
@@ -243,16 +254,6 @@ function requireSameSecrecy(ours: boolean, theirs: boolean): void {
 function wrongPassword(original: string, how = ""): HandshakeError {
   const reason = `the passwords of the two hosts ${how}differ`;
   return new HandshakeError("password", reason, "launch both with the same password", original);
-}
-
-/** Unframe the first sealed message: one that does not open was sealed with another password. */
-function firstSealed(framing: Framing, bytes: Uint8Array): ReturnType<Framing["unframe"]> {
-  try {
-    return framing.unframe(bytes);
-  } catch (error) {
-    if (error instanceof UnopenedError) throw wrongPassword(error.message);
-    throw error;
-  }
 }
 
 function onlyV1(features: Features): Map<string, string> {

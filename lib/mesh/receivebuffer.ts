@@ -1,45 +1,82 @@
-// Bytes of a stream that were received and not taken yet. The buffer doubles, so that a long message in many pieces is
-// copied few times.
+// Bytes of a stream that were received and not taken yet, as a list of pieces: they take little more memory than they are long,
+// and are copied once when they are taken, however long the message is.
+import { concat } from "../bytes/concat.ts";
+import { atOnce, type Work } from "../clock/slices.ts";
 
-const SMALLEST = 4096;
-/** An empty buffer larger than this is freed. */
-const KEEP = 1 << 18;
+/** Longer pieces are kept as they are. */
+export const SHORT = 4 * 1024;
+/** Bytes of a block, into which short pieces are copied: as objects, pieces of a byte would have a hundred times as many. */
+export const BLOCK = 16 * 1024;
 
 export class ReceiveBuffer {
-  #bytes = new Uint8Array(SMALLEST);
+  readonly #pieces: Uint8Array[] = [];
+  /** Bytes of the first piece that were taken. */
   #start = 0;
-  #end = 0;
+  #length = 0;
+  /** The block that is filled, and how far it is; it is used again once the buffer is empty. */
+  #block = new Uint8Array();
+  #filled = 0;
 
   get length(): number {
-    return this.#end - this.#start;
+    return this.#length;
   }
 
-  push(piece: Uint8Array): void {
-    const { length } = this;
-    if (this.#end + piece.length > this.#bytes.length) {
-      let size = this.#bytes.length;
-      while (size < length + piece.length) size *= 2;
-      const bytes = size > this.#bytes.length ? new Uint8Array(size) : this.#bytes;
-      bytes.set(this.waiting);
-      this.#bytes = bytes;
-      this.#start = 0;
-      this.#end = length;
+  /** Add bytes, which are the buffer's from now on. */
+  push(bytes: Uint8Array): void {
+    this.#length += bytes.length;
+    if (bytes.length > SHORT) this.#pieces.push(bytes);
+    else if (bytes.length > 0) this.#copy(bytes);
+  }
+
+  #copy(bytes: Uint8Array): void {
+    if (this.#filled + bytes.length > this.#block.length) {
+      this.#block = new Uint8Array(BLOCK);
+      this.#filled = 0;
     }
-    this.#bytes.set(piece, this.#end);
-    this.#end += piece.length;
+    const from = this.#filled;
+    this.#filled += bytes.length;
+    this.#block.set(bytes, from);
+    const last = this.#pieces.at(-1);
+    const goesOn = last?.buffer === this.#block.buffer && last.byteOffset + last.length === from;
+    if (goesOn) this.#pieces.pop();
+    this.#pieces.push(this.#block.subarray(goesOn ? last.byteOffset : from, this.#filled));
   }
 
-  /** A view of all bytes, valid until the next push. */
-  get waiting(): Uint8Array {
-    return this.#bytes.subarray(this.#start, this.#end);
+  /** Return the first bytes, `length` of them or all, to be read before more are pushed or taken. */
+  peek(length: number): Uint8Array {
+    const wanted = Math.min(length, this.#length);
+    let found = this.#pieces[0]?.subarray(this.#start, this.#start + wanted) ?? new Uint8Array();
+    for (let i = 1; found.length < wanted; i++)
+      found = concat([found, this.#pieces[i]?.subarray(0, wanted - found.length) ?? new Uint8Array()]);
+    return found;
   }
 
-  /** Remove the first `length` bytes. */
-  take(length: number): void {
+  /** Remove the first `length` bytes, which have to be there, and return a copy of them. */
+  take(length: number): Uint8Array {
+    return atOnce(this.takeSliced(length));
+  }
+
+  /** As `take`, with a step after each piece; more may be pushed meanwhile. */
+  *takeSliced(length: number): Work<Uint8Array> {
+    const taken = new Uint8Array(length);
+    for (let at = 0; at < length; ) {
+      const [piece = taken] = this.#pieces;
+      const part = piece.subarray(this.#start, this.#start + length - at);
+      taken.set(part, at);
+      at += part.length;
+      this.#drop(piece, part.length);
+      if (at < length) yield;
+    }
+    return taken;
+  }
+
+  /** Remove bytes of the first piece. */
+  #drop(piece: Uint8Array, length: number): void {
     this.#start += length;
-    if (this.#start < this.#end) return;
+    this.#length -= length;
+    if (this.#start < piece.length) return;
+    this.#pieces.shift();
     this.#start = 0;
-    this.#end = 0;
-    if (this.#bytes.length > KEEP) this.#bytes = new Uint8Array(SMALLEST);
+    if (this.#length === 0) this.#filled = 0;
   }
 }

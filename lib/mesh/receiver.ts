@@ -1,7 +1,7 @@
 // Messages that arrive on a connection, handled one after the other in time slices, however many arrive at once: a peer that
 // floods us takes no more of the event loop than one long message does. Where much waits meanwhile, the stream is paused.
 import { finish, type Slices, type Work } from "../clock/slices.ts";
-import type { Framing } from "./framing.ts";
+import { type Framing, takeMessage } from "./framing.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
 import type { Stream } from "./transport.ts";
 
@@ -68,11 +68,10 @@ export class MessageReceiver {
     if (first) yield* finish(this.host.message(first));
     let handled = 0;
     while (!this.#stopped) {
-      const next = this.framing.unframe(this.#buffer.waiting);
-      if (!next) break;
-      this.#buffer.take(next.length);
+      const message = yield* takeMessage(this.framing, this.#buffer);
+      if (!message || this.#stopped) break;
       handled++;
-      yield* finish(this.host.message(next.message));
+      yield* finish(this.host.message(message));
       yield;
     }
     if (this.#stopped) return;

@@ -8,6 +8,7 @@ import { codeOf } from "../sys/cause.ts";
 import { causeOfFailedConnect } from "../sys/connectcause.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { setReceiveBuffer } from "../sys/socket.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { ClosedError, ConnectionError, DialError } from "./errors.ts";
 import { SharedLimit } from "./sharedlimit.ts";
@@ -21,6 +22,11 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 const MAX_BACKLOG = 32 * 1024 * 1024;
 const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
+/**
+ * Bytes that the kernel receives for a connection before we read them: one turn of the event loop reads all of them, of every
+ * connection.
+ */
+const RECEIVE_BUFFER = 128 * 1024;
 const backlog = new SharedLimit<(error: Error) => void>("unsent-bytes", MAX_BACKLOG_OF_ALL);
 
 /** The bound of bytes that wait for peers, of all connections of this process. */
@@ -118,6 +124,8 @@ export function listenTcp(
 
 function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefined): void {
   socket.setNoDelay(true);
+  const fd = fileOf(socket);
+  if (fd !== undefined) setReceiveBuffer("size of a connection's receive buffer", fd, RECEIVE_BUFFER);
   let closed = false;
   let handler: StreamHandler | undefined;
   const end = (error: Error) => {
@@ -173,7 +181,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     return;
   }
   socket.on("data", (chunk: Buffer) => {
-    if (!closed) handler?.data(new Uint8Array(chunk));
+    if (!closed) handler?.data(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
   });
 }
 

@@ -1,6 +1,8 @@
 // The recorded bytes under test/vectors, in the shapes that tests use.
 import { join } from "node:path";
-import type { Framing } from "../../lib/mesh/framing.ts";
+import { atOnce } from "../../lib/clock/slices.ts";
+import { type Framing, takeMessage } from "../../lib/mesh/framing.ts";
+import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
 
 const FOLDER = join(import.meta.dir, "../vectors");
 
@@ -79,14 +81,15 @@ export function plainMessages(side: Uint8Array): Uint8Array[] {
   return messages;
 }
 
-/** Takes all messages off one side of a connection. */
+/** Return the messages in these bytes, one side of a connection; what follows the last one is left out. */
 export function unframeAll(framing: Framing, bytes: Uint8Array): Uint8Array[] {
+  const buffer = new ReceiveBuffer();
+  buffer.push(bytes);
   const messages: Uint8Array[] = [];
-  for (let rest = bytes; ; ) {
-    const next = framing.unframe(rest);
-    if (!next) return messages;
-    messages.push(next.message);
-    rest = rest.subarray(next.length);
+  for (;;) {
+    const message = atOnce(takeMessage(framing, buffer));
+    if (!message) return messages;
+    messages.push(message);
   }
 }
 

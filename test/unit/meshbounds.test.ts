@@ -17,7 +17,6 @@ import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { peersGoneLog } from "../../lib/mesh/peersgonelog.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
-import { ReceiveBuffer } from "../../lib/mesh/receivebuffer.ts";
 import { Refusals } from "../../lib/mesh/refusals.ts";
 import { RefusedHandshakes } from "../../lib/mesh/refusedhandshakes.ts";
 import { RouteNotifier } from "../../lib/mesh/routenotifier.ts";
@@ -319,23 +318,6 @@ test("vitals: the peer is silent 2.5 s after its heartbeat was due, by whatever 
     byOverlay: [{ overlay: "x", received: 1, sent: 2 }],
   });
   expect(vitalsOf(1, undefined, none).byOverlay).toEqual([]);
-});
-
-test("the receive buffer gives its memory back once more than 256 KiB are taken", () => {
-  const buffer = new ReceiveBuffer();
-  buffer.push(new Uint8Array(300_000).fill(7));
-  const big = buffer.waiting.buffer.byteLength;
-  expect(big).toBe(524_288);
-  buffer.take(299_999);
-  expect([buffer.length, buffer.waiting]).toEqual([1, Uint8Array.of(7)]);
-  buffer.push(Uint8Array.of(8));
-  expect([...buffer.waiting]).toEqual([7, 8]);
-  buffer.take(2);
-  expect(buffer.waiting.buffer.byteLength).toBe(4_096);
-  const small = new ReceiveBuffer();
-  small.push(new Uint8Array(200_000));
-  small.take(200_000);
-  expect(small.waiting.buffer.byteLength).toBe(262_144);
 });
 
 test("lost peers are listed for less than 10 min, 64 of them, with the reason cut at 300 characters", () => {

@@ -23,6 +23,7 @@ import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { TopologyBroadcaster } from "../../lib/mesh/topologybroadcaster.ts";
+import { unframeAll } from "../support/vectors.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i));
 const peer = (i: number, more: Partial<Peer> = {}) =>
@@ -929,12 +930,10 @@ test("features: what is required, and bounds of numbers and names", () => {
 test("framing: the longest message, and no longer one; whatever is incomplete waits", () => {
   const framing = lengthPrefixed();
   expect([...framing.frame(Uint8Array.of(1, 2))]).toEqual([0, 0, 0, 2, 1, 2]);
+  const frame = Uint8Array.of(0, 0, 0, 2, 1, 2, 9);
   for (let length = 0; length < 6; length++)
-    expect(framing.unframe(Uint8Array.of(0, 0, 0, 2, 1, 2).subarray(0, length))).toBeUndefined();
-  expect(framing.unframe(Uint8Array.of(0, 0, 0, 2, 1, 2, 9))).toEqual({
-    message: Uint8Array.of(1, 2),
-    length: 6,
-  });
+    expect(unframeAll(framing, frame.subarray(0, length))).toEqual([]);
+  expect(unframeAll(framing, frame)).toEqual([Uint8Array.of(1, 2)]);
   expect(framing.frame(new Uint8Array(MAX_MESSAGE)).length).toBe(MAX_MESSAGE + 4);
   expect(() => framing.frame(new Uint8Array(MAX_MESSAGE + 1))).toThrow(
     "outgoing message exceeds maximum size",
@@ -944,13 +943,18 @@ test("framing: the longest message, and no longer one; whatever is incomplete wa
     new DataView(bytes.buffer).setUint32(0, length);
     return bytes;
   };
-  expect(framing.unframe(header(MAX_MESSAGE))).toBeUndefined();
-  expect(() => framing.unframe(header(MAX_MESSAGE + 1))).toThrow("incoming message exceeds maximum size");
+  expect(framing.lengthOf(header(MAX_MESSAGE))).toBe(MAX_MESSAGE + 4);
+  expect(() => framing.lengthOf(header(MAX_MESSAGE + 1))).toThrow("incoming message exceeds maximum size");
   const gob = gobFramed(new GobEncoder());
   const framed = gob.frame(new Uint8Array(300).fill(3));
-  expect(gob.unframe(framed)).toEqual({ message: new Uint8Array(300).fill(3), length: framed.length });
+  expect(unframeAll(gob, framed)).toEqual([new Uint8Array(300).fill(3)]);
   for (const cut of [0, 1, 3, framed.length - 1])
-    expect(gob.unframe(framed.subarray(0, cut))).toBeUndefined();
+    expect(unframeAll(gob, framed.subarray(0, cut))).toEqual([]);
+  const gobHeader = (length: number) => gob.frame(new Uint8Array(length)).subarray(0, 10);
+  expect(gob.lengthOf(gobHeader(MAX_MESSAGE - 16))).toBe(gob.frame(new Uint8Array(MAX_MESSAGE - 16)).length);
+  expect(() => gob.lengthOf(gobHeader(MAX_MESSAGE + 1))).toThrow("gob message of");
+  // As it is refused by its first byte, nothing is awaited of it.
+  expect(() => gob.lengthOf(Uint8Array.of(0x80))).toThrow("gob number of 128 bytes");
 });
 
 test("a gossip sender sends one flush at a time, and none that is stopped, blocked, or empty", () => {

@@ -18,7 +18,7 @@ import { nameFromNumber, type PeerName } from "../../../lib/mesh/name.ts";
 import { decodeTopology, Peer } from "../../../lib/mesh/peer.ts";
 import { Peers } from "../../../lib/mesh/peers.ts";
 import { TraceQuestion, traceAnswerer } from "../../../lib/trace/question.ts";
-import { capture } from "../../support/vectors.ts";
+import { capture, unframeAll } from "../../support/vectors.ts";
 import { type Decoder, inWays, type Target, wayOf } from "../target.ts";
 import { captures, different, recordedGossip, recordedMessages } from "./recorded.ts";
 
@@ -103,13 +103,7 @@ async function handshake(): Promise<Decoder> {
       if (!agreed) return undefined;
       const { version, features, framing } = agreed;
       parseFeatures(features);
-      const messages: Uint8Array[] = [];
-      for (let { rest } = agreed; ; ) {
-        const next = framing.unframe(rest);
-        if (!next) return { version, features, messages };
-        messages.push(next.message);
-        rest = rest.subarray(next.length);
-      }
+      return { version, features, messages: unframeAll(framing, agreed.rest) };
     },
   };
 }
@@ -131,15 +125,7 @@ async function framing(): Promise<Decoder> {
     refuses: [...GOB, "ProtocolError"],
     run(input) {
       const [way, bytes] = wayOf(input, 2);
-      const kind = way ? lengthPrefixed() : gobFramed(new GobEncoder());
-      const messages: Uint8Array[] = [];
-      for (let rest = bytes; ; ) {
-        const next = kind.unframe(rest);
-        if (!next) return messages;
-        messages.push(next.message);
-        if (next.length <= 0) throw new RangeError("a message without length");
-        rest = rest.subarray(next.length);
-      }
+      return unframeAll(way ? lengthPrefixed() : gobFramed(new GobEncoder()), bytes);
     },
   };
 }
