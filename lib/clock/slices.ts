@@ -1,8 +1,11 @@
 // Cooperative scheduling: long work runs in time slices between turns of the event loop.
 import type { Clock, Timer } from "./clock.ts";
 
+/** What work yields that cannot go on in this turn of the event loop. */
+export const WAIT = "wait";
+
 /** Work that can pause at each `yield`; its steps should take a few ms at most. */
-export type Work<T = void> = Generator<void, T, void>;
+export type Work<T = void> = Generator<typeof WAIT | undefined, T, void>;
 
 /** A result, or the work that computes it. */
 export type Sliced<T> = T | Work<T>;
@@ -29,11 +32,27 @@ export function* mapInSteps<T, R>(list: readonly T[], step: number, convert: (ea
   return converted;
 }
 
-/** Run all of the work at once. */
+/** Runs several pieces of work one after the other: each waits until those before it have ended. */
+export class OneByOne {
+  #busy = false;
+
+  *run<T>(work: () => Work<T>): Work<T> {
+    while (this.#busy) yield WAIT;
+    this.#busy = true;
+    try {
+      return yield* work();
+    } finally {
+      this.#busy = false;
+    }
+  }
+}
+
+/** Run all of the work at once. Throws where it waits for other work. */
 export function atOnce<T>(work: Work<T>): T {
   for (;;) {
     const step = work.next();
     if (step.done) return step.value;
+    if (step.value === WAIT) throw new Error("work that waits for other work cannot be done at once");
   }
 }
 
@@ -122,10 +141,14 @@ export class Slices {
     const spent = () => Math.abs(this.#worked() - started);
     let failure: Error | undefined;
     let ended = false;
+    let waits = false;
     this.#running = job;
     try {
-      while (!ended && !job.givenUp && this.#spent + spent() < SLICE_MS)
-        ended = job.work.next().done === true;
+      while (!ended && !waits && !job.givenUp && this.#spent + spent() < SLICE_MS) {
+        const { done, value } = job.work.next();
+        ended = done === true;
+        waits = value === WAIT;
+      }
     } catch (error) {
       ended = true;
       failure = error instanceof Error ? error : new Error(String(error));

@@ -1,7 +1,8 @@
 // Entries of a ring in the state file: 18 bytes each, in base64. Peers can make a ring so long that saving it as JSON would
 // block the event loop for 50 to 100 ms.
+import { atOnce, type Work } from "../clock/slices.ts";
 import { nameFromInteger, nameToInteger } from "../mesh/name.ts";
-import type { Entry } from "./ring/entry.ts";
+import { type Entry, STEP } from "./ring/entry.ts";
 
 /** Offsets of the fields of an entry, big-endian, and its length. */
 const TOKEN = 0;
@@ -12,6 +13,11 @@ const FREE = 14;
 const LENGTH = 18;
 
 export function packEntries(entries: readonly Entry[]): string {
+  return atOnce(packInSteps(entries));
+}
+
+/** As `packEntries`, in steps. */
+export function* packInSteps(entries: readonly Entry[]): Work<string> {
   const bytes = new Uint8Array(entries.length * LENGTH);
   const view = new DataView(bytes.buffer);
   let at = 0;
@@ -23,6 +29,7 @@ export function packEntries(entries: readonly Entry[]): string {
     view.setUint32(at + VERSION, version);
     view.setUint32(at + FREE, free);
     at += LENGTH;
+    if (at % (STEP * LENGTH) === 0) yield;
   }
   return bytes.toBase64();
 }

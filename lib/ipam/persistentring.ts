@@ -1,14 +1,20 @@
 // The ring of this peer, the space that it gives us, and their record on disk.
-import { type AddressRange, cidrRange, rangeSize } from "../address/ipv4.ts";
+import { type AddressRange, cidrRange, rangeSize, sameRanges } from "../address/ipv4.ts";
+import type { Work } from "../clock/slices.ts";
 import { Soon } from "../clock/soon.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorConfig, AllocatorDependencies } from "./config.ts";
 import type { RingState } from "./ring/entry.ts";
-import type { Dispute, Merged } from "./ring/merge.ts";
-import { Ring, type RingView } from "./ring/ring.ts";
+import type { Dispute } from "./ring/merge.ts";
+import { Ring, type RingDraft, type RingView } from "./ring/ring.ts";
 import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
+
+/** What a merge makes of our ring, and whether it changes what is ours. */
+export interface MergeDraft extends RingDraft {
+  readonly changesOurs: boolean;
+}
 
 /** Delay of a save that nothing waits for. */
 const SAVE_LATER_MS = 5_000;
@@ -86,11 +92,20 @@ export class PersistentRing {
     this.save();
   }
 
-  /** See Ring.merge(). */
-  merge(other: RingState): Merged {
-    return this.#ring.merge(other, (ranges) =>
+  /** Return what a merge makes of our ring, in steps; with what can be prepared of its save. Throws RingError. */
+  *merging(other: RingState): Work<MergeDraft> {
+    const draft = yield* this.#ring.merging(other, (ranges) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range)),
     );
+    const changesOurs = draft.before.length === 0 || !sameRanges(this.#ring.ownedRanges(), draft.owned);
+    yield;
+    if (changesOurs) yield* this.dependencies.store.prepareRing?.(draft.entries) ?? [];
+    return { ...draft, changesOurs };
+  }
+
+  /** Become what a merge makes of our ring; false where the ring, or what of it is in use, has changed since that began. */
+  adopt(draft: MergeDraft): boolean {
+    return this.space.isUsedWithin(draft.owned) && this.#ring.adopt(draft);
   }
 
   /** See Ring.reassert(). */

@@ -1,7 +1,8 @@
 // What the rings of other peers change in ours, and what of ours is disputed meanwhile.
 
-import { type AddressRange, formatRange, sameRanges } from "../address/ipv4.ts";
+import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { atOnce, OneByOne, type Work } from "../clock/slices.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 import { differentRange, differentSeeds } from "./announcement.ts";
@@ -10,19 +11,25 @@ import { Disputes } from "./disputes.ts";
 import { IpamError } from "./errors.ts";
 import type { RingMessenger } from "./messenger.ts";
 import type { Nicknames } from "./nicknames.ts";
-import type { PersistentRing } from "./persistentring.ts";
+import type { MergeDraft, PersistentRing } from "./persistentring.ts";
 import { survivingRing } from "./ring/conflict.ts";
-import { type Entry, RingError, type SentRing } from "./ring/entry.ts";
+import { RingError, type SentRing } from "./ring/entry.ts";
 import type { Change, Dispute, Merged } from "./ring/merge.ts";
 import type { Space } from "./space.ts";
 import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
 
 /** A peer whose ring has to give in to ours does so within this. */
 const GIVE_IN_MS = 5_000;
+/** Merges of a ring, each begun as ours has changed during the one before; the last one is done at once. */
+const MAX_MERGES = 4;
 /** Peers that rings are exchanged with at a time. */
 const MAX_EXCHANGES = 16;
 /** Peers whose rings are awaited to give in; the oldest is forgotten first. */
 const MAX_GIVING_IN = 64;
+
+/** Ranges that become ours by a merge, and whose they were. */
+type Gained = ReadonlyMap<PeerName, readonly AddressRange[]>;
+type Adopted = MergeDraft & { readonly gained: Gained };
 
 export interface ReconcilerListener {
   /** Our ring has given in to another: none of our addresses is known to be ours. */
@@ -34,6 +41,8 @@ export interface ReconcilerListener {
 export class RingReconciler {
   readonly #disputes = new Disputes();
   readonly #unconfirmed = new UnconfirmedRanges();
+  /** Merges of our ring: each goes on from the one before. */
+  readonly #merges = new OneByOne();
   /** Peers whose ring has to give in to ours, and since when. */
   readonly #givingIn = new LatestMap<PeerName, number>(MAX_GIVING_IN);
   /** Where the next exchange begins among too many peers. */
@@ -84,39 +93,55 @@ export class RingReconciler {
     if (this.#unconfirmed.expire(now, this.config.isKnownPeer)) this.listener.changed();
   }
 
-  /** Merge the ring that `speaker` has passed on. Throws RefusedError or IpamError where it cannot be merged. */
-  merge(other: SentRing, speaker: PeerName): Change {
-    this.#ofNamesake();
-    const { persistent } = this;
-    const { ring } = persistent;
-    const { entries } = ring;
-    const owned = ring.ownedRanges();
-    const { change, disputes } = this.#mergeOrSettle(other);
-    const now = this.dependencies.clock.now();
+  /** Merge the ring that `speaker` has passed on, in steps. Throws RefusedError or IpamError where it cannot be merged. */
+  *merge(other: SentRing, speaker: PeerName): Work<Change> {
     const isOwnWord = speaker === other.peer;
-    if (change !== "nothing") {
-      // What is not ours is heard again: a liar must not make us write a megabyte for each message.
-      const isOurs = entries.length === 0 || !sameRanges(owned, ring.ownedRanges());
-      if (isOurs) {
-        this.#gained(entries, isOwnWord ? speaker : undefined, now);
-        persistent.save();
-        persistent.updateSpace();
-      } else persistent.saveLater();
-      this.listener.changed();
-    }
-    const stillClaims = isOwnWord && ring.contradicts(other, speaker);
+    const { change, disputes } = yield* this.#mergeOrSettle(other, isOwnWord ? speaker : undefined);
+    const now = this.dependencies.clock.now();
+    const stillClaims = isOwnWord && this.persistent.ring.contradicts(other, speaker);
     if (isOwnWord && !stillClaims && this.#unconfirmed.confirmed(speaker)) this.listener.changed();
     const toReassert = this.#disputes.heard(speaker, disputes, stillClaims, now);
     if (toReassert.length > 0) this.#reassert(toReassert);
     return change;
   }
 
-  /** Note what we have got by the word of another peer than its owner by earlier entries; undefined: it was passed on. */
-  #gained(entries: readonly Entry[], speaker: PeerName | undefined, now: number): void {
-    const { ring } = this.persistent;
-    const before = ring.ranges(entries).map(({ entry: { peer }, range }) => ({ peer, range }));
+  *#merging(other: SentRing): Work<Adopted> {
+    for (let merges = 1; ; merges++) {
+      const isLast = merges === MAX_MERGES;
+      const draft = isLast ? atOnce(this.#draft(other)) : yield* this.#draft(other);
+      this.#ofNamesake();
+      if (this.persistent.adopt(draft)) return draft;
+      if (isLast) throw new Error("a merge of rings takes addresses that are in use");
+    }
+  }
+
+  *#draft(other: SentRing): Work<Adopted> {
+    const draft = yield* this.persistent.merging(other);
+    if (draft.change === "nothing" || !draft.changesOurs) return { ...draft, gained: new Map() };
+    const ranges = this.persistent.ring.ranges(draft.before);
+    yield;
+    const before = ranges.map(({ entry: { peer }, range }) => ({ peer, range }));
+    yield;
+    return { ...draft, gained: yield* gainedFrom(before, draft.owned, this.config.ourName) };
+  }
+
+  /** Save what a merge has changed, by the word of `speaker` (undefined: it was passed on), before it is used. */
+  #adopted({ change, changesOurs, gained }: Adopted, speaker: PeerName | undefined): void {
+    if (change === "nothing") return;
+    // What is not ours is heard again: a liar must not make us write a megabyte for each message.
+    if (changesOurs) {
+      this.#gained(gained, speaker);
+      this.persistent.save();
+      this.persistent.updateSpace();
+    } else this.persistent.saveLater();
+    this.listener.changed();
+  }
+
+  /** Note what we have got by the word of another peer than its owner. */
+  #gained(gained: Gained, speaker: PeerName | undefined): void {
+    const now = this.dependencies.clock.now();
     const owners: PeerName[] = [];
-    for (const [from, ranges] of gainedFrom(before, ring.ownedRanges(), this.config.ourName)) {
+    for (const [from, ranges] of gained) {
       if (from === speaker || from === UNKNOWN_PEER) continue;
       this.#unconfirmed.add(ranges, from, now);
       owners.push(from);
@@ -151,7 +176,7 @@ export class RingReconciler {
 
   /** Exchange rings with peers that are there; with a few each time, as a ring can name thousands, and has a megabyte. */
   #exchange(peers: readonly PeerName[]): void {
-    const there = [...new Set(peers)].filter((peer) => this.config.isKnownPeer(peer));
+    const there = [...new Set(peers.filter((peer) => this.config.isKnownPeer(peer)))];
     this.#exchanges += MAX_EXCHANGES;
     const from = there.length > MAX_EXCHANGES ? this.#exchanges % there.length : 0;
     this.messenger.exchange(
@@ -159,11 +184,12 @@ export class RingReconciler {
     );
   }
 
-  #mergeOrSettle(other: SentRing): Merged {
+  *#mergeOrSettle(other: SentRing, speaker: PeerName | undefined): Work<Merged> {
     try {
-      const merged = this.persistent.merge(other);
+      const merged = yield* this.#merges.run(() => this.#merging(other));
       if (other.peer !== this.config.ourName) this.persistent.share();
       this.#givingIn.delete(other.peer);
+      this.#adopted(merged, speaker);
       return merged;
     } catch (error) {
       if (!(error instanceof RingError)) throw error;
@@ -178,11 +204,13 @@ export class RingReconciler {
     const used = this.space.usedCount > 0;
     const survivor = survivingRing({ peer: this.config.ourName, unshared: persistent.unshared, used }, other);
     if (survivor === "theirs") {
+      this.#ofNamesake();
       const peer = this.nicknames.annotate(other.peer);
       dependencies.log.info("replacing our ring, which no peer shares", { peer });
       persistent.replace(other);
       dependencies.ringReplaced?.();
       this.listener.replaced();
+      this.listener.changed();
       return { change: "owners", disputes: [] };
     }
     const now = dependencies.clock.now();

@@ -271,11 +271,12 @@ export class RingReplicator implements Gossiper, Gate {
 
   /** `speaker` sent this state; `sender` is the peer to answer, if any. */
   *#update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Work<Change> {
-    // Nothing has changed until this, which takes long, has ended.
+    // Half a message is never seen: nothing changes while it is decoded, and our ring changes in one step.
     const state = yield* readState(message);
     yield* this.#learnNicknames(state.nicknames);
     if (state.ring) {
-      const change = this.#reconciler.merge(state.ring, speaker);
+      const change = yield* this.#reconciler.merge(state.ring, speaker);
+      yield;
       if (speaker === state.ring.peer) this.#handover.heard(speaker, state.ring);
       if (sender !== UNKNOWN_PEER && this.ring.contradicts(state.ring)) this.#messenger.correct(sender);
       return change;

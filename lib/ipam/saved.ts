@@ -1,11 +1,12 @@
 // What the allocator keeps on disk: the ring, its vote on the first one, holders and gateways.
 import * as v from "valibot";
 import type { AddressRange, Cidr, IPv4 } from "../address/ipv4.ts";
+import type { Work } from "../clock/slices.ts";
 import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import type { Claims, NodeId } from "./consensus.ts";
-import { packEntries, unpackEntries } from "./packed.ts";
-import type { RingState } from "./ring/entry.ts";
+import { packEntries, packInSteps, unpackEntries } from "./packed.ts";
+import type { Entry, RingState } from "./ring/entry.ts";
 import { Ring } from "./ring/ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
@@ -110,6 +111,8 @@ export interface AllocatorStore {
   readonly path: string;
   loadRing(): SavedRing | undefined;
   saveRing(ring: SavedRing): void;
+  /** Do what can be done in steps before a ring of these entries is saved. */
+  prepareRing?(entries: readonly Entry[]): Work;
   loadVote(): Vote | undefined;
   saveVote(vote: Vote): void;
   loadHolders(): Map<string, Holder>;
@@ -136,6 +139,8 @@ export function allocatorStore(store: Store): AllocatorStore {
   const votes = store.rows(ROOM, VoteSchema);
   const holders = store.rows(HOLDERS, HolderSchema);
   const gateways = store.rows(ROOM, v.array(Address));
+  /** Of a ring that is about to be saved. */
+  let packed: { readonly of: readonly Entry[]; readonly text: string } | undefined;
   return {
     path: store.path,
     loadRing: () => rings.get(RING),
@@ -143,8 +148,12 @@ export function allocatorStore(store: Store): AllocatorStore {
     saveRing(ring) {
       checkLoadable(ring);
       const { peer, start, end, entries, seeds, alone = false } = ring;
-      const written = { peer, start, end, entries: packEntries(entries), seeds, alone };
-      store.durably(() => writtenRings.set(RING, written));
+      const text = packed?.of === entries ? packed.text : packEntries(entries);
+      packed = undefined;
+      store.durably(() => writtenRings.set(RING, { peer, start, end, entries: text, seeds, alone }));
+    },
+    *prepareRing(entries) {
+      packed = { of: entries, text: yield* packInSteps(entries) };
     },
     loadVote: () => votes.get(VOTE),
     saveVote: (vote) => store.durably(() => votes.set(VOTE, plain(vote))),

@@ -10,6 +10,8 @@ export class Space {
   readonly #free = new RangeSet();
   /** Released addresses, the oldest first: reused last. */
   readonly #released = new Set<IPv4>();
+  /** The ranges that were looked at last, as a set: peers can cut the ring into thousands. */
+  #owned: { readonly of: readonly AddressRange[]; readonly set: RangeSet } | undefined;
 
   /** Take an address of a range and not of `except` into use: one that never was, else the one released first. */
   allocate(range: AddressRange, except: readonly AddressRange[] = []): IPv4 | undefined {
@@ -105,14 +107,24 @@ export class Space {
 
   /** Set the ranges that we own; new ones are free. Throws where addresses in use are not among them. */
   update(owned: readonly AddressRange[]): void {
-    // Peers can cut the ring into thousands of ranges.
-    const ours = RangeSet.of(owned);
-    for (const used of this.#used.ranges) {
-      if (ours.size(used) !== rangeSize(used)) {
-        throw new Error(`addresses in use at ${formatIPv4(used.start)} are no longer ours`);
-      }
-    }
-    this.#free.ranges = ours.except(this.#used);
+    const outside = this.#usedOutside(owned);
+    if (outside) throw new Error(`addresses in use at ${formatIPv4(outside.start)} are no longer ours`);
+    this.#free.ranges = this.#setOf(owned).except(this.#used);
+  }
+
+  /** Return whether all addresses in use are in these ranges. */
+  isUsedWithin(owned: readonly AddressRange[]): boolean {
+    return this.#usedOutside(owned) === undefined;
+  }
+
+  #usedOutside(owned: readonly AddressRange[]): AddressRange | undefined {
+    const ours = this.#setOf(owned);
+    return this.#used.ranges.find((used) => ours.size(used) !== rangeSize(used));
+  }
+
+  #setOf(owned: readonly AddressRange[]): RangeSet {
+    if (this.#owned?.of !== owned) this.#owned = { of: owned, set: RangeSet.of(owned) };
+    return this.#owned.set;
   }
 
   clear(): void {

@@ -1,10 +1,11 @@
 // Ranges that are ours by the word of another peer than their owner: a liar can give one peer's range to another. They
 // are not handed out until the owner has confirmed, or cannot be asked.
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
+import type { Work } from "../clock/slices.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 import { RangeSet } from "./rangeset.ts";
-import { MAX_ENTRIES } from "./ring/entry.ts";
+import { MAX_ENTRIES, STEP } from "./ring/entry.ts";
 
 /** Time for an owner that is not connected to object through others. */
 const GONE_MS = 2_000;
@@ -106,16 +107,18 @@ export interface OwnedRange {
   readonly range: AddressRange;
 }
 
-/** Return the parts of `owned` that other peers had before, by peer. */
-export function gainedFrom(
+/** Return the parts of `owned` that other peers had before, by peer, in steps. */
+export function* gainedFrom(
   before: readonly OwnedRange[],
   owned: readonly AddressRange[],
   us: PeerName,
-): Map<PeerName, AddressRange[]> {
+): Work<Map<PeerName, AddressRange[]>> {
   const old = [...before].sort((a, b) => a.range.start - b.range.start);
   const gained = new Map<PeerName, AddressRange[]>();
   let at = 0;
+  let looked = 0;
   for (const { start, end } of owned) {
+    if (++looked % STEP === 0) yield;
     while ((old[at]?.range.end ?? end) <= start) at++;
     for (let i = at; i < old.length; i++) {
       const { peer, range } = old[i] ?? { peer: us, range: { start: end, end } };

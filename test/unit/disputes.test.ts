@@ -1,5 +1,6 @@
 // Disputes between rings, and ranges that another peer has promised: what is shown, what nobody is given, for how long.
 import { describe, expect, test } from "bun:test";
+import { atOnce } from "../../lib/clock/slices.ts";
 import { Disputes } from "../../lib/ipam/disputes.ts";
 import type { Dispute } from "../../lib/ipam/ring/merge.ts";
 import { gainedFrom, UnconfirmedRanges, without } from "../../lib/ipam/unconfirmed.ts";
@@ -142,7 +143,7 @@ describe("unconfirmed ranges", () => {
       const rest = addresses(owned).filter((address) => !addresses(others).includes(address));
       expect(ascending(addresses(without(owned, others)))).toEqual(rest);
       const before = ranges().map((each) => ({ peer: random.pick([ONE, TWO, THREE]), range: each }));
-      const gained = gainedFrom([...before].reverse(), owned, ONE);
+      const gained = atOnce(gainedFrom([...before].reverse(), owned, ONE));
       for (const peer of [ONE, TWO, THREE]) {
         const theirs = addresses(before.filter((each) => each.peer === peer).map((each) => each.range));
         const expected = peer === ONE ? [] : addresses(owned).filter((address) => theirs.includes(address));

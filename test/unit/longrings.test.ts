@@ -1,7 +1,7 @@
 // Rings of as many entries as there may be, of a peer that sends ever others: no step of the event loop writes or encodes one,
 // and what is ours is on disk all the same.
 import { jscDescribe } from "bun:jsc";
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { cidrRange, parseCidr } from "../../lib/address/ipv4.ts";
 import type { Timer } from "../../lib/clock/clock.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
@@ -224,6 +224,108 @@ test("are merged in a few walks along both, by names that are compared as they a
   expect(reads).toBeLessThan(40 * MAX_ENTRIES);
   // A rope is put together when it is first compared: 30 ms for so many.
   expect(jscDescribe(merged.entries[9]?.peer)).not.toContain("rope");
+});
+
+test("are merged in steps, in which few entries are read", () => {
+  let reads = 0;
+  const counted = (version: number): Entry[] =>
+    Array.from({ length: MAX_ENTRIES }, (_, i) => ({
+      get token() {
+        reads++;
+        return start + i;
+      },
+      peer: i % 2 === version % 2 ? ONE : nameFromNumber(BigInt(1_000 + i)),
+      version,
+      free: 1,
+    }));
+  const rings = [1, 2].map((version) => ({ start, end, entries: counted(version), seeds: [] }));
+  const ours = new Ring(start, end, ONE);
+  for (const each of rings) {
+    const work = ours.merging(each, () => false);
+    const steps: number[] = [];
+    reads = 0;
+    for (let step = work.next(); ; step = work.next()) {
+      steps.push(reads);
+      reads = 0;
+      if (!step.done) continue;
+      expect(ours.adopt(step.value)).toBe(true);
+      break;
+    }
+    expect(Math.max(...steps)).toBeLessThan(MAX_ENTRIES / 2);
+  }
+  expect(ours.ownedRanges().length).toBe(MAX_ENTRIES / 2);
+});
+
+describe("while a ring is merged", () => {
+  const SIZE = 4_096;
+  const ghost = (i: number) => nameFromNumber(BigInt(1_000 + i));
+
+  /** A ring by which both halves are cut to pieces of peers that there are not; ours, which is free, too. */
+  function taking(version: number): Uint8Array {
+    const size = (end - start) / SIZE;
+    // No range of ours is granted or donated at such an odd address.
+    const entries = Array.from({ length: SIZE }, (_, i) => ({
+      ...{ token: start + i * size + Math.sign(i), peer: ghost(i), version, free: 1 },
+    }));
+    const state = { start, end, peer: LIAR, entries, seeds: [ONE, LIAR] };
+    return encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring: state });
+  }
+
+  const hearing = (allocator: Allocator, version: number) => {
+    const work = allocator.gossiper.onGossip(taking(version), LIAR);
+    return (work && "next" in work ? work : expect.unreachable()) as Generator<unknown>;
+  };
+  const toEnd = (work: Generator<unknown>) => {
+    let steps = 0;
+    while (!work.next().done) steps++;
+    return steps;
+  };
+  const STEPS = toEnd(hearing(subject().allocator, 1));
+  /** The steps of the merge are the last ones: to decode takes steps of 64 entries. */
+  const AT = Array.from({ length: 24 }, (_, i) => STEPS - 1 - i);
+
+  test.each(AT)("what we grant in step %# from the end is kept", (at) => {
+    const { allocator, saved } = subject();
+    const work = hearing(allocator, 1);
+    for (let i = 0; i < at; i++) work.next();
+    const merged = allocator.ring.entries.length > 2;
+    const request = encodeRangeMessage(MESSAGE.spaceRequest, { start, end: HALF });
+    void allocator.gossiper.onUnicast(LIAR, request, LIAR);
+    toEnd(work);
+    const tokens = allocator.ring.entries.map(({ token }) => token);
+    expect(tokens.length).toBe(SIZE + (merged ? 1 : 2));
+    // The upper half of what was free.
+    expect(tokens.includes(start + (HALF - start) / 2)).toBe(!merged);
+    expect(saved.at(-1)?.entries).toEqual(allocator.ring.entries);
+  });
+
+  test.each(AT)("an address that is taken into use in step %# from the end stays ours", async (at) => {
+    const { allocator } = subject();
+    const work = hearing(allocator, 1);
+    for (let i = 0; i < at; i++) work.next();
+    const merged = allocator.ring.entries.length > 2;
+    const waiting = allocator.allocate("web", SUBNET);
+    const address = merged ? undefined : await waiting;
+    if (merged) waiting.catch(() => {});
+    toEnd(work);
+    if (address !== undefined) expect(allocator.ring.owner(address)).toBe(ONE);
+    else expect(allocator.ring.ownedRanges()).toEqual([]);
+    allocator.stop();
+  });
+
+  test("another that arrives is merged after it, also where the first is given up", () => {
+    for (const givenUp of [false, true]) {
+      const { allocator } = subject();
+      const [first, second] = [hearing(allocator, 1), hearing(allocator, 2)];
+      for (let i = 0; i < STEPS - 10; i++) first.next();
+      for (let i = 0; i < STEPS * 2; i++) expect(second.next().done).toBe(false);
+      if (givenUp) first.return(undefined);
+      else toEnd(first);
+      expect(allocator.ring.entries[0]?.version).toBe(givenUp ? 0 : 1);
+      toEnd(second);
+      expect(allocator.ring.entries[0]?.version).toBe(2);
+    }
+  });
 });
 
 test("that each give us ranges of thousands more owners are remembered up to the limit of owners", () => {

@@ -233,7 +233,7 @@ test("a ring of more seeds than may be is refused, one of as many is not", () =>
   const ring = (seeds: unknown[], peer = one) =>
     ({ peer, start: 0, end: 256, seeds, entries: [{ token: 0, peer, version: 1, free: 1 }] }) as never;
   const seeds = (count: number) => Array.from({ length: count }, (_, i) => named(i));
-  const merge = (count: number) => mergeRings(ring([]), ring(seeds(count), two), () => false);
+  const merge = (count: number) => atOnce(mergeRings(ring([]), ring(seeds(count), two), () => false));
   expect(() => merge(MAX_SEEDS + 1)).toThrow(`A ring of ${MAX_SEEDS + 1} seeds; ${MAX_SEEDS} are the most`);
   expect(() => merge(MAX_SEEDS)).not.toThrow();
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import { atOnce, finish, Slices, type Work } from "../../lib/clock/slices.ts";
+import { atOnce, finish, OneByOne, Slices, type Work } from "../../lib/clock/slices.ts";
 
 /** A clock on which every look takes a millisecond. */
 function busyClock() {
@@ -155,4 +155,54 @@ test("results that are there already, and those that take work", () => {
     return 7;
   }
   expect([atOnce(finish<number>(seven())), atOnce(finish<number>(8))]).toEqual([7, 8]);
+});
+
+test("work that waits for other work is looked at once a turn, and goes on when that ends or is given up", () => {
+  const inner = new SimulatedClock();
+  let turns = 0;
+  let worked = 0;
+  const slices = new Slices({
+    now: () => inner.now(),
+    wall: () => inner.wall(),
+    worked: () => worked,
+    after: (ms, fn) =>
+      inner.after(ms, () => {
+        turns++;
+        fn();
+      }),
+  });
+  const line = new OneByOne();
+  const events: string[] = [];
+  let looks = 0;
+  /** Steps of 1 ms. */
+  function* long(count: number, name: string): Work {
+    for (let i = 0; i < count; i++) {
+      worked++;
+      yield;
+    }
+    events.push(name);
+  }
+  function* counted(name: string): Work {
+    const work = line.run(() => long(20, name));
+    for (;;) {
+      const { done, value } = work.next();
+      if (done) return;
+      if (value === "wait") looks++;
+      yield value;
+    }
+  }
+  slices.run(counted("first"), () => {});
+  slices.run(counted("second"), () => {});
+  inner.advance(0);
+  expect(events).toEqual(["first", "second"]);
+  expect(looks).toBeGreaterThan(1);
+  expect(looks).toBeLessThanOrEqual(turns);
+  const giveUp = slices.run(
+    line.run(() => long(1000, "given up")),
+    () => {},
+  );
+  slices.run(counted("third"), () => {});
+  giveUp();
+  inner.advance(0);
+  expect(events).toEqual(["first", "second", "third"]);
 });

@@ -1,5 +1,6 @@
 // The entries of a ring of tokens: each token starts a range that reaches to the next one (weave: ipam/ring/entry.go).
 import { type AddressRange, formatIPv4, type IPv4 } from "../../address/ipv4.ts";
+import { atOnce, mapInSteps, type Work } from "../../clock/slices.ts";
 import type { PeerName } from "../../mesh/name.ts";
 
 /** The start of a range, its owner, and how many addresses in it are free, as the owner last reported. */
@@ -28,6 +29,9 @@ export const TRANSFER_VERSIONS = 100;
 const MAX_VERSION = 2 ** 32 - 1;
 /** Entries of a ring: less than 1 MB on the wire, where a message may have 10 MB. */
 export const MAX_ENTRIES = 32_768;
+
+/** Entries that are handled in one step of work: less than 1 ms. */
+export const STEP = 1_024;
 
 export type RingErrorCode = "different-seeds" | "different-range" | "invalid";
 
@@ -61,11 +65,18 @@ export function rangesBetween(ring: AddressRange, from: IPv4, to: IPv4): Address
 
 /** Throw RingError unless the entries are sorted, lie within the ring, and report no more free addresses than there are. */
 export function checkEntries(entries: readonly Entry[], ring: AddressRange): void {
+  atOnce(checkInSteps(entries, ring));
+}
+
+/** As `checkEntries`, in steps. */
+export function* checkInSteps(entries: readonly Entry[], ring: AddressRange): Work {
   if (entries.length > MAX_ENTRIES) {
     throw new RingError("invalid", `A ring of ${entries.length} entries; ${MAX_ENTRIES} are the most`);
   }
-  entries.forEach((entry, i) => {
-    const next = entries[i + 1];
+  let at = 0;
+  for (const entry of entries) {
+    const next = entries[++at];
+    if (at % STEP === 0) yield;
     if (next && next.token === entry.token) throw new RingError("invalid", "Token appears twice in ring");
     if (next && next.token < entry.token) throw new RingError("invalid", "Ring not sorted");
     if (entry.token < ring.start || entry.token >= ring.end) {
@@ -74,16 +85,22 @@ export function checkEntries(entries: readonly Entry[], ring: AddressRange): voi
     const to = (next ?? entries[0] ?? entry).token;
     const size = distance(ring, entry.token, to);
     if (entry.free > size) {
-      const at = `Entry ${formatIPv4(entry.token)}-${formatIPv4(to)}`;
-      throw new RingError("invalid", `${at} reporting too much free space: ${entry.free} > ${size}`);
+      const range = `Entry ${formatIPv4(entry.token)}-${formatIPv4(to)}`;
+      throw new RingError("invalid", `${range} reporting too much free space: ${entry.free} > ${size}`);
     }
-  });
+  }
 }
 
 /** Cap the free addresses of each entry at the size of its range: a split leaves less room than the owner reported. */
 export function capFree(entries: readonly Entry[], ring: AddressRange): Entry[] {
-  return entries.map((entry, i) => {
-    const room = distance(ring, entry.token, (entries[i + 1] ?? entries[0] ?? entry).token);
+  return atOnce(capInSteps(entries, ring));
+}
+
+/** As `capFree`, in steps. */
+export function capInSteps(entries: readonly Entry[], ring: AddressRange): Work<Entry[]> {
+  let at = 0;
+  return mapInSteps(entries, STEP, (entry) => {
+    const room = distance(ring, entry.token, (entries[++at] ?? entries[0] ?? entry).token);
     return entry.free > room ? { ...entry, free: room } : entry;
   });
 }

@@ -1,14 +1,16 @@
 // Merge of two rings: any order of merges leads to the same ring (weave: ipam/ring/ring.go, Merge). Pure.
 import type { AddressRange, IPv4 } from "../../address/ipv4.ts";
+import type { Work } from "../../clock/slices.ts";
 import type { PeerName } from "../../mesh/name.ts";
 import {
-  capFree,
-  checkEntries,
+  capInSteps,
+  checkInSteps,
   type Entry,
   RingError,
   type RingState,
   raised,
   rangesBetween,
+  STEP,
 } from "./entry.ts";
 
 /** Peers that a ring may first have been divided among. */
@@ -39,15 +41,15 @@ export type HasAllocations = (ranges: readonly AddressRange[]) => boolean;
 export type LocalRing = RingState & { readonly peer: PeerName };
 
 /**
- * Merge a ring that a peer has sent into ours. Ranges of ours with addresses in use stay ours, whatever it says, and are
- * returned as disputes. Throws RingError for a ring that cannot be merged.
+ * Merge a ring that a peer has sent into ours, in steps. Ranges of ours with addresses in use stay ours, whatever it says, and
+ * are returned as disputes. Throws RingError for a ring that cannot be merged.
  */
-export function mergeRings(
+export function* mergeRings(
   ours: LocalRing,
   theirs: RingState,
   hasAllocations: HasAllocations,
-): Merged & { readonly entries: readonly Entry[] } {
-  checkEntries(theirs.entries, theirs);
+): Work<Merged & { readonly entries: readonly Entry[] }> {
+  yield* checkInSteps(theirs.entries, theirs);
   if (theirs.seeds.length > MAX_SEEDS) {
     throw new RingError("invalid", `A ring of ${theirs.seeds.length} seeds; ${MAX_SEEDS} are the most`);
   }
@@ -58,9 +60,9 @@ export function mergeRings(
   if (theirs.start !== ours.start || theirs.end !== ours.end) {
     throw new RingError("different-range", "Received range differs from ours");
   }
-  const { entries, updated, disputes } = mergeEntries(ours, theirs.entries, hasAllocations);
-  const capped = capFree(entries, ours);
-  checkEntries(capped, ours);
+  const { entries, updated, disputes } = yield* mergeEntries(ours, theirs.entries, hasAllocations);
+  const capped = yield* capInSteps(entries, ours);
+  yield* checkInSteps(capped, ours);
   const change = !sameOwners(ours.entries, capped) ? "owners" : updated ? "counts" : "nothing";
   return { entries: capped, change, disputes };
 }
@@ -76,11 +78,11 @@ export function contradicts(ours: LocalRing, theirs: RingState, owner?: PeerName
   });
 }
 
-function mergeEntries(
+function* mergeEntries(
   ours: LocalRing,
   theirs: readonly Entry[],
   hasAllocations: HasAllocations,
-): { entries: Entry[]; updated: boolean; disputes: Dispute[] } {
+): Work<{ entries: Entry[]; updated: boolean; disputes: Dispute[] }> {
   const entries: Entry[] = [];
   const disputes: Dispute[] = [];
   let updated = false;
@@ -103,7 +105,8 @@ function mergeEntries(
   };
   let i = 0;
   let j = 0;
-  for (;;) {
+  for (let steps = 1; ; steps++) {
+    if (steps % STEP === 0) yield;
     const mine = ours.entries[i];
     const their = theirs[j];
     if (mine && (!their || mine.token < their.token)) {

@@ -9,6 +9,7 @@ import {
   rangesOverlap,
 } from "../../address/ipv4.ts";
 import { firstIndex } from "../../address/sorted.ts";
+import { atOnce, type Work } from "../../clock/slices.ts";
 import { type PeerName, UNKNOWN_PEER } from "../../mesh/name.ts";
 import {
   capFree,
@@ -21,6 +22,7 @@ import {
   type RingState,
   raised,
   rangesBetween,
+  STEP,
   TRANSFER_VERSIONS,
 } from "./entry.ts";
 import { contradicts, type Dispute, type HasAllocations, type Merged, mergeRings } from "./merge.ts";
@@ -31,10 +33,20 @@ export interface RingRange {
   readonly range: AddressRange;
 }
 
+/** What a merge makes of a ring. */
+export interface RingDraft extends Merged {
+  /** The entries that were merged into, and what comes of them. */
+  readonly before: readonly Entry[];
+  readonly entries: readonly Entry[];
+  readonly seeds: readonly PeerName[];
+  /** What is ours then. */
+  readonly owned: readonly AddressRange[];
+}
+
 /** A ring that can only be read. */
 export type RingView = Omit<
   Ring,
-  "restore" | "claimForPeers" | "grant" | "merge" | "reassert" | "transfer" | "reportFree"
+  "restore" | "claimForPeers" | "grant" | "adopt" | "merge" | "reassert" | "transfer" | "reportFree"
 >;
 
 export class Ring implements RingState {
@@ -96,16 +108,19 @@ export class Ring implements RingState {
 
   /** Return the ranges that a peer owns (we, unless given), sorted; none crosses the end of the ring. */
   ownedRanges(peer: PeerName = this.peer): readonly AddressRange[] {
-    if (peer !== this.peer) return this.#rangesOwnedBy(peer);
-    if (this.#owned?.of !== this.#entries)
-      this.#owned = { of: this.#entries, ranges: this.#rangesOwnedBy(peer) };
+    const entries = this.#entries;
+    if (peer !== this.peer) return atOnce(this.#rangesOwnedBy(peer, entries));
+    if (this.#owned?.of !== entries)
+      this.#owned = { of: entries, ranges: atOnce(this.#rangesOwnedBy(peer, entries)) };
     return this.#owned.ranges;
   }
 
-  #rangesOwnedBy(peer: PeerName): AddressRange[] {
+  *#rangesOwnedBy(peer: PeerName, entries: readonly Entry[]): Work<AddressRange[]> {
     const ranges: AddressRange[] = [];
-    for (let i = 0; i < this.#entries.length; i++)
-      if (this.#entries[i]?.peer === peer) ranges.push(...this.#rangesOf(i));
+    for (let i = 0; i < entries.length; i++) {
+      if (i % STEP === STEP - 1) yield;
+      if (entries[i]?.peer === peer) ranges.push(...this.#rangesOf(i, entries));
+    }
     return ranges.sort((a, b) => a.start - b.start);
   }
 
@@ -178,12 +193,29 @@ export class Ring implements RingState {
     this.#set(entries);
   }
 
-  /** See mergeRings(). Throws RingError, with nothing changed. */
-  merge(other: RingState, hasAllocations: HasAllocations): Merged {
-    const { entries, change, disputes } = mergeRings(this, other, hasAllocations);
+  /** Return what a merge of another ring makes of this one, in steps: see mergeRings(). Throws RingError. */
+  *merging(other: RingState, hasAllocations: HasAllocations): Work<RingDraft> {
+    const ours = { ...this.state(), peer: this.peer };
+    const seeds = ours.seeds.length > 0 ? ours.seeds : [...other.seeds];
+    const merged = yield* mergeRings(ours, other, hasAllocations);
+    const owned = yield* this.#rangesOwnedBy(this.peer, merged.entries);
+    return { ...merged, before: ours.entries, seeds, owned };
+  }
+
+  /** Become what a merge makes of this ring; false where it has changed since that began. */
+  adopt({ before, entries, seeds, owned }: RingDraft): boolean {
+    if (before !== this.#entries) return false;
     this.#entries = entries;
-    if (this.#seeds.length === 0) this.#seeds = [...other.seeds];
-    return { change, disputes };
+    this.#seeds = seeds;
+    this.#owned = { of: entries, ranges: owned };
+    return true;
+  }
+
+  /** Merge another ring at once: see mergeRings(). Throws RingError, with nothing changed. */
+  merge(other: RingState, hasAllocations: HasAllocations): Merged {
+    const draft = atOnce(this.merging(other, hasAllocations));
+    this.adopt(draft);
+    return { change: draft.change, disputes: draft.disputes };
   }
 
   /**
