@@ -4,12 +4,16 @@
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { type Clock, timeText } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { forgetting, type Limit } from "../sys/limit.ts";
 import type { Dispute } from "./ring/merge.ts";
 
 /** Interval at which our version of a disputed token is raised: two owners must not race to the last version. */
 const REASSERT_INTERVAL_MS = 10_000;
+/** Rings against which ours is reasserted at once, and within a second: a liar names other claimers in each. */
+const REASSERTED_AT_ONCE = 16;
+const REASSERTED_PER_S = 1 / 5;
 /** A dispute that no ring repeats within this is over. */
 const OVER_MS = 5 * 60_000;
 /** Disputing peers; the oldest is forgotten first. */
@@ -31,6 +35,7 @@ interface DisputeWithPeer {
 
 export class Disputes {
   readonly #byPeer = new LatestMap<PeerName, DisputeWithPeer>(MAX_PEERS);
+  readonly #pace = new TokenBucket(REASSERTED_AT_ONCE, REASSERTED_PER_S, 0);
   #settled: { readonly peer: PeerName; readonly ranges: readonly AddressRange[]; readonly at: number }[] = [];
 
   get limit(): Limit {
@@ -54,20 +59,30 @@ export class Disputes {
       this.#byPeer.delete(sender);
       this.#settled = [...this.#settled, { peer: sender, ranges: own.ranges, at: now }].slice(-MAX_SETTLED);
     }
-    return [...byClaimer].flatMap(([claimer, claims]) =>
-      this.#note(claimer, claims, claimer === sender, now) ? claims : [],
+    const mayReassert = this.#pace.wait(now) === 0;
+    const due = [...byClaimer].flatMap(([claimer, claims]) =>
+      this.#note(claimer, claims, claimer === sender, now, mayReassert) ? claims : [],
     );
+    if (due.length > 0) this.#pace.charge(now, 1);
+    return due;
   }
 
   /** Return whether to reassert. */
-  #note(claimer: PeerName, claims: readonly Dispute[], direct: boolean, now: number): boolean {
+  #note(
+    claimer: PeerName,
+    claims: readonly Dispute[],
+    direct: boolean,
+    now: number,
+    mayReassert: boolean,
+  ): boolean {
     const known = this.#byPeer.get(claimer);
-    const due = !known || now - known.reassertedAt >= REASSERT_INTERVAL_MS;
+    const reassertedAt = known?.reassertedAt ?? Number.NEGATIVE_INFINITY;
+    const due = mayReassert && now - reassertedAt >= REASSERT_INTERVAL_MS;
     this.#byPeer.set(claimer, {
       ranges: claims.flatMap(({ ranges }) => ranges).slice(0, MAX_RANGES),
       since: known?.since ?? now,
       last: now,
-      reassertedAt: due ? now : known.reassertedAt,
+      reassertedAt: due ? now : reassertedAt,
       direct: direct || (known?.direct ?? false),
     });
     return due;

@@ -40,6 +40,22 @@ describe("disputes", () => {
     expect(disputes.heard(TWO, [two, three], true, 15_000)).toEqual([three]);
   });
 
+  test("with ever other claimers are reasserted up to 16 at once, then each 5 s, as they are heard again", () => {
+    const disputes = new Disputes();
+    let reasserted = 0;
+    for (let now = 0; now < 20_000; now += 10) {
+      const claims = [now, now + 1].map((i) => dispute(`p${i}` as typeof TWO, range(7)));
+      const due = disputes.heard(THREE, claims, false, now);
+      expect([0, 2]).toContain(due.length);
+      reasserted += due.length / 2;
+    }
+    expect(reasserted).toBe(16 + 3);
+    const last = [dispute(TWO, range(8))];
+    expect(disputes.heard(THREE, last, false, 20_100)).toEqual(last);
+    expect(disputes.heard(THREE, [dispute(ONE, range(8))], false, 20_101)).toEqual([]);
+    expect(disputes.heard(THREE, [dispute(ONE, range(8))], false, 25_200).length).toBe(1);
+  });
+
   test("end when the claimer gives in, which is shown for 10 min, the latest 16", () => {
     const disputes = new Disputes();
     disputes.heard(TWO, [dispute(TWO, range(1))], true, 0);
