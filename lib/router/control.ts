@@ -17,7 +17,7 @@ import { unexpectedNotes } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { unsentLimit } from "../mesh/tcp.ts";
 import { Probes } from "../overlay/probe/probes.ts";
-import { withoutFastdpText } from "../overlay/trouble.ts";
+import { type OverlayTrouble, withoutFastdpText } from "../overlay/trouble.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -157,7 +157,7 @@ function startPinger(
 
 function report(
   { options, services, scope, store, files }: RouterContext,
-  { host, datapath: { datapath, overlay, ports }, mesh, addresses, dns }: RouterParts,
+  { host, datapath: { datapath, overlay, ports, onlyClear }, mesh, addresses, dns }: RouterParts,
   { cni, requests, silences }: Measures,
   servers: TcpServers | undefined,
   limits: readonly Limit[],
@@ -174,7 +174,7 @@ function report(
     dns,
     overlay: {
       Port: datapath.portName,
-      Kind: withoutFastdp ? "sleeve" : "fast datapath: VXLAN and eBPF",
+      Kind: overlayKind(withoutFastdp, onlyClear, options["trusted-subnets"].length > 0),
     },
     mtu: mtuReport(overlay.mtu, mesh),
     diagnostics: () => overlay.diagnostics(),
@@ -205,6 +205,9 @@ function report(
       ...(dns?.notes() ?? []),
       ...allocator.notes(),
       ...(withoutFastdp ? [`no fast datapath, only sleeve: ${withoutFastdpText(withoutFastdp)}`] : []),
+      ...(onlyClear
+        ? [`encrypted connections have no fast datapath, only sleeve: ${withoutFastdpText(onlyClear)}`]
+        : []),
       ...ports.notes(),
       ...host.reconciler.notes(),
       ...(services.notes?.() ?? []),
@@ -214,6 +217,17 @@ function report(
       ...crashNotes(Date.now()),
     ],
   });
+}
+
+/** What carries frames; between trusted subnets nothing is encrypted. */
+function overlayKind(
+  withoutFastdp: OverlayTrouble | undefined,
+  onlyClear: OverlayTrouble | undefined,
+  trusts: boolean,
+): string {
+  const fastdp = "fast datapath: VXLAN and eBPF";
+  if (withoutFastdp || (onlyClear && !trusts)) return "sleeve";
+  return onlyClear ? `sleeve; between trusted subnets ${fastdp}` : fastdp;
 }
 
 /** False for a container that a runtime of this host, if there is one, does not know or says is not running. */

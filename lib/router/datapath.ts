@@ -12,6 +12,7 @@ import { watchPolicies } from "../overlay/flowcache/generation.ts";
 import { closeFlowMaps, createFlowMaps, type FlowMaps } from "../overlay/flowcache/maps.ts";
 import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
+import { type OverlayTrouble, overlayTrouble, withoutFastdpText } from "../overlay/trouble.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 import { type ContainerPorts, startPorts } from "./ports.ts";
@@ -21,6 +22,8 @@ export interface RouterDatapath {
   readonly ports: ContainerPorts;
   readonly overlay: NetworkOverlay;
   readonly flowCache: FlowCache | undefined;
+  /** Why encrypted connections have no fast datapath; undefined where they have, or where there is no encryption. */
+  readonly onlyClear: OverlayTrouble | undefined;
   /** Our short id until the mesh chooses another. */
   readonly shortId: number;
 }
@@ -80,7 +83,13 @@ export async function startDatapath(
   mtu.follow({ reconcile: () => reconciler.apply(), raised: (from, to) => ports.mtuRaised(from, to) });
   const esp = new Esp(systemRandom, port + 1);
   scope.defer("ESP", () => esp.close());
-  if (options.password !== undefined && esp.unavailable === undefined) {
+  const encrypts = options.password !== undefined;
+  const onlyClear =
+    encrypts && esp.unavailable !== undefined && datapath.withoutFastdp === undefined
+      ? overlayTrouble("no encryption", esp.unavailable, port + 1)
+      : undefined;
+  if (onlyClear) log.warning(`no fast datapath for encrypted connections: ${withoutFastdpText(onlyClear)}`);
+  if (encrypts && esp.unavailable === undefined) {
     for (const each of espKeepers(esp)) reconciler.keep(each);
     scope.use(
       "the XFRM monitor",
@@ -96,5 +105,5 @@ export async function startDatapath(
     "the overlay",
     new NetworkOverlay(datapath, esp, { name, host, port, mtu, flowCache, aegis }, clock, overlayLog),
   );
-  return { datapath, ports, overlay, shortId, flowCache };
+  return { datapath, ports, overlay, onlyClear, shortId, flowCache };
 }

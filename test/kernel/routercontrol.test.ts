@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { formatCidr, parseCidr } from "../../lib/address/ipv4.ts";
 import * as reports from "../../lib/api/report.ts";
 import type { ApiTarget } from "../../lib/api/target.ts";
+import { type OverlayTrouble, overlayTrouble } from "../../lib/overlay/trouble.ts";
 import { startControl } from "../../lib/router/control.ts";
 import * as servers from "../../lib/router/servers.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -34,6 +35,7 @@ async function controlOf(opened: TestContext, services: object = {}) {
     },
     datapath: {
       datapath: { portName: "vxlan-6784", withoutFastdp: undefined as object | undefined },
+      onlyClear: undefined as OverlayTrouble | undefined,
       overlay: {
         mtu: { mtu: 1_400, isFixed: true, limit: {} },
         limits: () => limit("overlay"),
@@ -212,6 +214,20 @@ describe.if(isRoot)("the control API of a router", () => {
       sleeve.overlay.Kind,
       sleeve.notes.filter((text) => text.startsWith("no fast datapath, only sleeve: ")).length,
     ]).toEqual(["sleeve", 1]);
+  });
+
+  test.each([
+    ["", "sleeve"],
+    ["10.1.0.0/16", "sleeve; between trusted subnets fast datapath: VXLAN and eBPF"],
+  ])("tells where only what is not encrypted has the fast datapath (trusted: %p)", async (trusted, kind) => {
+    await using bench = new RouterBench();
+    const { target, parts } = await controlOf(bench.open({ "trusted-subnets": trusted, password: "x" }));
+    parts.datapath.onlyClear = overlayTrouble("no encryption", "the kernel lacks ESP", 6_784);
+    const { overlay, notes } = made(target);
+    expect(overlay.Kind).toBe(kind);
+    expect(notes.filter((text) => text.includes("fast datapath"))).toEqual([
+      "encrypted connections have no fast datapath, only sleeve: the kernel lacks ESP; load ESP with AES-GCM on both hosts: 'modprobe esp4'",
+    ]);
   });
 
   test("lets other routers ask what there is an answer to, and has the page's routes", async () => {

@@ -75,7 +75,8 @@ test("a peer with another password is refused, with why and what to do, and is n
       advice: expect.stringContaining("password"),
     },
   ]);
-  expect(warnings.length).toBeLessThanOrEqual(1);
+  // The kernel may lack ESP, which is another warning.
+  expect(warnings.filter((warning) => !warning.includes("ESP")).length).toBeLessThanOrEqual(1);
 });
 
 test("a peer with another range is refused, with why and what to do", async () => {
