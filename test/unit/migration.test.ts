@@ -221,6 +221,36 @@ test.each<[string, string[], Record<string, unknown>, string[]]>([
   expect(optionsOf({ args, password: "other" }).options["password"]).toBe(password);
 });
 
+/** Its options with a value (weave 2.8: prog/weaver/main.go), and what they are called here; undefined for what has no use here. */
+const OPTIONS: Readonly<Record<string, string | undefined>> = {
+  ...Object.fromEntries(
+    [
+      ...["port", "host", "nickname", "conn-limit", "min-protocol-version", "trusted-subnets", "mtu"],
+      ...["ipalloc-range", "ipalloc-default-subnet", "metrics-addr", "status-addr", "log-level", "password"],
+      ...["dns-domain", "dns-ttl", "dns-fallback-timeout"],
+    ].map((name) => [name, name]),
+  ),
+  ...Object.fromEntries(
+    [
+      ...["name", "datapath", "ipalloc-init", "db-prefix", "host-root", "http-addr", "docker-api", "iface"],
+      ...["resolv-conf", "dns-listen-address", "dns-effective-listen-address", "weave-bridge", "bufsz"],
+      ...["docker-bridge", "token", "advertise-router"],
+    ].map((name) => [name, undefined]),
+  ),
+};
+
+test.each(Object.entries(OPTIONS))(
+  "option %s of the original is %p here, its value no peer",
+  (name, ours) => {
+    const options = ours === undefined ? {} : { [ours]: "x" };
+    for (const args of [
+      [`--${name}`, "x", "h1"],
+      [`-${name}=x`, "h1"],
+    ])
+      expect(optionsOf({ args, password: undefined })).toEqual({ options, peers: ["h1"] });
+  },
+);
+
 describe("a bolt file", () => {
   const PAGE = 4_096;
   const fnv = (bytes: Uint8Array) => {

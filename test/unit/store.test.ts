@@ -1,6 +1,7 @@
 // The state file: damaged, of another, opened twice.
 import { Database } from "bun:sqlite";
-import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
 import {
   existsSync,
   mkdirSync,
@@ -238,4 +239,146 @@ test("a file that could not be opened in place of a removed one is opened later,
   expect(next.rows("room", v.string()).get("key")).toBe("later");
   next.close();
   expect(readdirSync(folder)).toEqual(["weave.db"]);
+});
+
+/** The error of the file system with this code. */
+const errno = (code: string, text: string, syscall: string) =>
+  Object.assign(new Error(`${code}: ${text}, ${syscall} '${folder}'`), { code, syscall, path: folder });
+const failing = (error: () => Error) => () => {
+  throw error();
+};
+const textOf = (open: () => unknown) => {
+  try {
+    open();
+    return undefined;
+  } catch (error) {
+    return String(error).replaceAll(folder, "/state");
+  }
+};
+const roomOf = (bavail: number) => ({ bavail, bsize: 4_096 }) as never;
+
+describe("a file that a disk refuses", () => {
+  /** A change that SQLite refuses. */
+  const change = () => {
+    const store = Store.open(path);
+    const rows = store.rows("room", v.string());
+    using query = spyOn(Database.prototype, "query");
+    rows.get("a");
+    const [database] = query.mock.contexts as Database[];
+    // Each connection has its own.
+    database?.run("CREATE TEMP TRIGGER refuse BEFORE INSERT ON state BEGIN SELECT RAISE(ABORT, 'no'); END");
+    try {
+      return { told: textOf(() => rows.set("a", "1")), advice: store.problems()[0]?.Advice };
+    } finally {
+      store.close();
+    }
+  };
+
+  test("is on one with less than 64 kB, which has to be freed; it is none once there is room", () => {
+    for (const [blocks, remedy] of [
+      [15, "free space on that disk"],
+      [16, "check that disk"],
+    ] as const) {
+      using _ = spyOn(fs, "statfsSync").mockImplementation(() => roomOf(blocks));
+      expect(change()).toEqual({
+        told: `StoreError: cannot save to /state/weave.db: no; ${remedy} and try again`,
+        advice: remedy,
+      });
+    }
+    const store = Store.open(path);
+    const rows = store.rows("room", v.string());
+    {
+      using query = spyOn(Database.prototype, "query");
+      rows.set("a", "1");
+      const [database] = query.mock.contexts as Database[];
+      database?.run("PRAGMA max_page_count = 2");
+      expect(codeOf(() => rows.set("a", "x".repeat(100_000)))).toBe("disk");
+    }
+    const statfs = spyOn(fs, "statfsSync").mockImplementation(() => roomOf(15));
+    try {
+      expect(store.problems()).toMatchObject([{ Advice: "free space on that disk" }]);
+      statfs.mockImplementation(() => roomOf(16));
+      expect(store.problems()).toEqual([]);
+      // What cannot be told is no lack of room.
+      statfs.mockImplementation(failing(() => errno("EACCES", "permission denied", "statfs")) as never);
+      expect(store.problems()).toEqual([]);
+    } finally {
+      statfs.mockRestore();
+      store.close();
+    }
+  });
+
+  test.each([
+    [
+      "EROFS",
+      "the file system of /state is read-only: mount it read-write, or move the file with WEAVE_STATE_DIR",
+    ],
+    ["EACCES", "/state cannot be written to: permission denied"],
+  ])("is in a folder that cannot be written to (%s)", (code, remedy) => {
+    expect(change().advice).toBe("check that disk");
+    using _ = spyOn(fs, "accessSync").mockImplementation(
+      failing(() => errno(code, "permission denied", "access")) as never,
+    );
+    expect(change()).toMatchObject({
+      told: `StoreError: cannot save to /state/weave.db: no; ${remedy} and try again`,
+    });
+    using _open = spyOn(fs, "mkdirSync").mockImplementation(
+      failing(() => errno(code, "permission denied", "mkdir")) as never,
+    );
+    expect(textOf(() => Store.open(join(folder, "new/weave.db")))).toStartWith(
+      "StoreError: cannot use the state file /state/new/weave.db: mkdir /state: permission denied",
+    );
+  });
+});
+
+describe("a damaged file that cannot be copied", () => {
+  const damaged = () => writeFileSync(path, "not ours\n".repeat(1_000));
+
+  test("is moved: a full disk has no room for copies", () => {
+    damaged();
+    using _ = spyOn(fs, "copyFileSync").mockImplementation(
+      failing(() => errno("ENOSPC", "no space left on device", "copyfile")) as never,
+    );
+    expect(textOf(() => Store.open(path))).toMatch(
+      /^StoreError: cannot use the state file \/state\/weave.db: .*; moved to \/state\/weave.db.damaged-\d{8}T\d{6}Z; launch again/,
+    );
+    expect(readdirSync(folder)).toEqual([expect.stringMatching(/^weave\.db\.damaged-/)]);
+  });
+
+  test("nor moved stays where it is, with what to do", () => {
+    damaged();
+    using _copy = spyOn(fs, "copyFileSync").mockImplementation(
+      failing(() => errno("EROFS", "read-only file system", "copyfile")) as never,
+    );
+    using _move = spyOn(fs, "renameSync").mockImplementation(
+      failing(() => errno("EROFS", "read-only file system", "rename")) as never,
+    );
+    expect(textOf(() => Store.open(path))).toMatch(
+      /; it could not be moved to \/state\/weave\.db\.damaged-\w+ \(rename \/state: read-only file system\); move it away$/,
+    );
+    expect(readdirSync(folder)).toEqual(["weave.db"]);
+  });
+});
+
+test("what is wrong with a value says in which room, and is refused before it is written", () => {
+  const store = Store.open(path);
+  const rows = store.rows("room", v.pipe(v.string(), v.maxLength(1, "too long")));
+  expect(textOf(() => rows.set("key", "22"))).toBe(
+    'StoreError: not saved to /state/weave.db: "key" of "room": too long',
+  );
+  expect([rows.get("key"), store.problems()]).toEqual([undefined, []]);
+  const told: string[] = [];
+  const lenient = { damaged: (what: string) => told.push(what.replaceAll(folder, "/state")), limit: 2 };
+  const some = store.rows("room", v.string());
+  for (const key of ["a", "b"]) some.set(key, key);
+  store.rows("room", v.number()).set("c", 3);
+  expect([...store.rows("room", v.string(), lenient).all().keys()]).toEqual(["a", "b"]);
+  expect(told).toEqual(['/state/weave.db has more than 2 rows of "room": skipping the rest']);
+  told.length = 0;
+  some.delete("b");
+  expect([...store.rows("room", v.string(), lenient).all().keys()]).toEqual(["a"]);
+  expect(told).toEqual([
+    expect.stringMatching(/^skipping a damaged entry of \/state\/weave\.db: "c" of "room" is invalid: /),
+  ]);
+  store.close();
 });
