@@ -1,6 +1,8 @@
 // Sleeve over many ends of its engine: connections end with it, and what they had is free again.
 import { afterEach, expect, spyOn, test } from "bun:test";
+import { EventEmitter } from "node:events";
 import { readdirSync, writeSync } from "node:fs";
+import * as threads from "node:worker_threads";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import * as unexpected from "../../lib/log/unexpected.ts";
@@ -11,7 +13,7 @@ import type { ToEngine } from "../../lib/overlay/sleeve/messages.ts";
 import { SleeveOverlay } from "../../lib/overlay/sleeve/overlay.ts";
 import type { ForwardingTables } from "../../lib/overlay/sleeve/routes.ts";
 import { makeEngineThread } from "../../lib/overlay/sleeve/thread.ts";
-import { closePipe, openPipe } from "../../lib/sys/pipe.ts";
+import { closePipe, offerMessage, openPipe } from "../../lib/sys/pipe.ts";
 
 const MINUTE = 60_000;
 const name = nameFromNumber(1n);
@@ -217,4 +219,43 @@ test("the engine's thread starts with the first link, and gets tables at once", 
   expect(threads()).toBeLessThanOrEqual(before);
   expect(await idle.stop()).toBe(true);
   closePipe(tap);
+});
+
+test("an engine has failed that handles nothing of what it has to: for 60 s when it starts, for 10 s later", async () => {
+  const stuckAfter = async (ready: boolean, handles: (at: number) => boolean) => {
+    const worker = Object.assign(new EventEmitter(), { terminate: async () => void worker.emit("exit", 0) });
+    const made = spyOn(threads, "Worker").mockImplementation((() => worker) as never);
+    const counters = new Counters();
+    const clock = new SimulatedClock(1_000);
+    const setup = { tapFd: -1, udpFd: -1, macsFd: -1, aegis: false, name: new Uint8Array(6) };
+    const failed: string[] = [];
+    let isReady = false;
+    const engine = makeEngineThread({ ...setup, counters: counters.memory }, clock, {
+      received: () => {
+        isReady = true;
+      },
+      failed: (reason) => failed.push(`${reason} at ${(clock.now() - 1_000) / 1_000}`),
+    });
+    try {
+      for (let i = 0; i < 3; i++) engine.post({ type: "add", params: { index: i } as never });
+      const [, { workerData }] = made.mock.calls[0] as unknown as [URL, { workerData: { writeFd: number } }];
+      if (ready) offerMessage(workerData.writeFd, { type: "ready", crypto: "wasm" });
+      while (isReady !== ready) await Bun.sleep(1);
+      for (let second = 1; second <= 100; second++) {
+        if (handles(second)) counters.add(COUNTERS.messages, 1);
+        clock.advance(1_000);
+      }
+      return failed;
+    } finally {
+      const stopped = engine.stop();
+      worker.emit("exit", 0);
+      await stopped;
+      made.mockRestore();
+    }
+  };
+  using _ = spyOn(unexpected, "noteFailure").mockImplementation(() => {});
+  expect(await stuckAfter(false, () => false)).toEqual(["it has handled no message for 60 s at 61"]);
+  expect(await stuckAfter(true, () => false)).toEqual(["it has handled no message for 10 s at 11"]);
+  expect(await stuckAfter(true, (at) => at === 5)).toEqual(["it has handled no message for 10 s at 16"]);
+  expect(await stuckAfter(true, (at) => at <= 3)).toEqual([]);
 });
