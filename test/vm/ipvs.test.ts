@@ -56,6 +56,7 @@ weave-npc apply --snapshot /snapshot.json --node n1
 ask 21 after; ask 31 after
 `,
         {
+          processors: 1,
           modules: [
             "dummy",
             "ip_vs",

@@ -11,6 +11,7 @@ test(
     const kernel = await fetchKernel();
     const { folder, files } = bridgeModules(kernel);
     const output = await bootVm({
+      processors: 1,
       modules: [],
       programs: [],
       files: {
