@@ -1,11 +1,11 @@
 // Cooperative scheduling: long work runs in time slices between turns of the event loop.
 import type { Clock, Timer } from "./clock.ts";
 
-/** What work yields that cannot go on in this turn of the event loop. */
-export const WAIT = "wait";
-
-/** Work that can pause at each `yield`; its steps should take a few ms at most. */
-export type Work<T = void> = Generator<typeof WAIT | undefined, T, void>;
+/**
+ * Work that can pause at each `yield`; its steps should take a few ms at most. Where it cannot go on, it yields the ms to wait
+ * for, or 0: until the next turn of the event loop.
+ */
+export type Work<T = void> = Generator<number | undefined, T, void>;
 
 /** A result, or the work that computes it. */
 export type Sliced<T> = T | Work<T>;
@@ -37,7 +37,7 @@ export class OneByOne {
   #busy = false;
 
   *run<T>(work: () => Work<T>): Work<T> {
-    while (this.#busy) yield WAIT;
+    while (this.#busy) yield 0;
     this.#busy = true;
     try {
       return yield* work();
@@ -47,12 +47,12 @@ export class OneByOne {
   }
 }
 
-/** Run all of the work at once. Throws where it waits for other work. */
+/** Run all of the work at once. Throws where it waits. */
 export function atOnce<T>(work: Work<T>): T {
   for (;;) {
     const step = work.next();
     if (step.done) return step.value;
-    if (step.value === WAIT) throw new Error("work that waits for other work cannot be done at once");
+    if (step.value !== undefined) throw new Error("work that waits cannot be done at once");
   }
 }
 
@@ -60,11 +60,15 @@ interface Job {
   readonly work: Work;
   readonly done: (error?: Error) => void;
   givenUp: boolean;
+  /** Ends its wait. */
+  timer?: Timer;
 }
 
 /** Runs several jobs round robin, one slice of them in each turn of the event loop. */
 export class Slices {
   readonly #jobs: Job[] = [];
+  /** Jobs that wait for a time. */
+  readonly #resting = new Set<Job>();
   #timer: Timer | undefined;
   #running: Job | undefined;
   /** Milliseconds of work in this turn of the event loop. */
@@ -75,7 +79,7 @@ export class Slices {
 
   /** Number of unfinished jobs. */
   get waiting(): number {
-    return this.#jobs.length;
+    return this.#jobs.length + this.#resting.size;
   }
 
   /**
@@ -85,10 +89,7 @@ export class Slices {
   run(work: Work, done: (error?: Error) => void): () => void {
     const job: Job = { work, done, givenUp: false };
     const idle = this.#jobs.length === 0 && !this.#running && this.#spent < SLICE_MS;
-    if (!(idle && this.#advance(job))) {
-      this.#jobs.push(job);
-      this.#schedule();
-    }
+    if (!(idle && this.#advance(job))) this.#put(job);
     return () => this.#giveUp(job);
   }
 
@@ -98,11 +99,25 @@ export class Slices {
     this.#turn?.cancel();
     // It may be one of them that stops them all.
     if (this.#running) this.#giveUp(this.#running);
-    for (const job of [...this.#jobs]) this.#giveUp(job);
+    for (const job of [...this.#jobs, ...this.#resting]) this.#giveUp(job);
+  }
+
+  #put(job: Job): void {
+    this.#jobs.push(job);
+    this.#schedule();
+  }
+
+  #rest(job: Job, ms: number): void {
+    this.#resting.add(job);
+    job.timer = this.clock.after(ms, () => {
+      this.#resting.delete(job);
+      this.#put(job);
+    });
   }
 
   #giveUp(job: Job): void {
     job.givenUp = true;
+    if (this.#resting.delete(job)) job.timer?.cancel();
     const at = this.#jobs.indexOf(job);
     if (at >= 0) this.#jobs.splice(at, 1);
     // A job that abandons itself runs on to its next step.
@@ -134,21 +149,22 @@ export class Slices {
     return this.clock.worked?.() ?? this.clock.now();
   }
 
-  /** Continue a job until it ends (true) or the slice does (false). */
+  /** Continue a job until it ends or waits for a time (true), or the slice ends (false). */
   #advance(job: Job): boolean {
     const started = this.#worked();
     // A clock that goes back must not lengthen a slice.
     const spent = () => Math.abs(this.#worked() - started);
     let failure: Error | undefined;
     let ended = false;
-    let waits = false;
+    let wait: number | undefined;
     this.#running = job;
     try {
-      while (!ended && !waits && !job.givenUp && this.#spent + spent() < SLICE_MS) {
-        const { done, value } = job.work.next();
-        ended = done === true;
-        waits = value === WAIT;
-      }
+      // One step at least: jobs that wait for this one must not take all of each slice.
+      do {
+        const step = job.work.next();
+        ended = step.done === true;
+        if (!step.done) wait = step.value;
+      } while (!ended && wait === undefined && !job.givenUp && this.#spent + spent() < SLICE_MS);
     } catch (error) {
       ended = true;
       failure = error instanceof Error ? error : new Error(String(error));
@@ -161,7 +177,8 @@ export class Slices {
       return true;
     }
     if (ended) job.done(failure);
-    return ended;
+    else if (wait) this.#rest(job, wait);
+    return ended || Boolean(wait);
   }
 
   /** Time counts until the next turn of the event loop. */

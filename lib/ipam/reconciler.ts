@@ -3,6 +3,7 @@
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { LatestMap } from "../clock/latestmap.ts";
 import { atOnce, OneByOne, type Work } from "../clock/slices.ts";
+import { TokenBucket } from "../clock/tokenbucket.ts";
 import { type PeerName, UNKNOWN_PEER } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
 import { differentRange, differentSeeds } from "./announcement.ts";
@@ -13,7 +14,7 @@ import type { RingMessenger } from "./messenger.ts";
 import type { Nicknames } from "./nicknames.ts";
 import type { MergeDraft, PersistentRing } from "./persistentring.ts";
 import { survivingRing } from "./ring/conflict.ts";
-import { RingError, type SentRing } from "./ring/entry.ts";
+import { MAX_ENTRIES, RingError, type SentRing } from "./ring/entry.ts";
 import type { Change, Dispute, Merged } from "./ring/merge.ts";
 import type { Space } from "./space.ts";
 import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
@@ -22,6 +23,12 @@ import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
 const GIVE_IN_MS = 5_000;
 /** Merges of a ring, each begun as ours has changed during the one before; the last one is done at once. */
 const MAX_MERGES = 4;
+/**
+ * Entries of rings that are merged and saved at once because what is ours has changed, and within a second: the longest ring
+ * takes 15 ms and a megabyte on disk, and a liar can change what is ours with each.
+ */
+const SAVED_AT_ONCE = 2 * MAX_ENTRIES;
+const SAVED_PER_S = 8_192;
 /** Peers that rings are exchanged with at a time. */
 const MAX_EXCHANGES = 16;
 /** Peers whose rings are awaited to give in; the oldest is forgotten first. */
@@ -43,6 +50,7 @@ export class RingReconciler {
   readonly #unconfirmed = new UnconfirmedRanges();
   /** Merges of our ring: each goes on from the one before. */
   readonly #merges = new OneByOne();
+  readonly #pace = new TokenBucket(SAVED_AT_ONCE, SAVED_PER_S, 0);
   /** Peers whose ring has to give in to ours, and since when. */
   readonly #givingIn = new LatestMap<PeerName, number>(MAX_GIVING_IN);
   /** Where the next exchange begins among too many peers. */
@@ -105,14 +113,21 @@ export class RingReconciler {
     return change;
   }
 
-  *#merging(other: SentRing): Work<Adopted> {
+  /** Merge a ring into ours; or return the ms to wait for before, as it changes what is ours. */
+  *#merging(other: SentRing): Work<Adopted | number> {
     for (let merges = 1; ; merges++) {
       const isLast = merges === MAX_MERGES;
       const draft = isLast ? atOnce(this.#draft(other)) : yield* this.#draft(other);
+      const wait = this.#waitFor(draft);
+      if (wait > 0) return wait;
       this.#ofNamesake();
       if (this.persistent.adopt(draft)) return draft;
       if (isLast) throw new Error("a merge of rings takes addresses that are in use");
     }
+  }
+
+  #waitFor({ change, changesOurs }: Adopted): number {
+    return change !== "nothing" && changesOurs ? this.#pace.wait(this.dependencies.clock.now()) : 0;
   }
 
   *#draft(other: SentRing): Work<Adopted> {
@@ -126,10 +141,11 @@ export class RingReconciler {
   }
 
   /** Save what a merge has changed, by the word of `speaker` (undefined: it was passed on), before it is used. */
-  #adopted({ change, changesOurs, gained }: Adopted, speaker: PeerName | undefined): void {
+  #adopted({ change, changesOurs, entries, gained }: Adopted, speaker: PeerName | undefined): void {
     if (change === "nothing") return;
     // What is not ours is heard again: a liar must not make us write a megabyte for each message.
     if (changesOurs) {
+      this.#pace.charge(this.dependencies.clock.now(), entries.length);
       this.#gained(gained, speaker);
       this.persistent.save();
       this.persistent.updateSpace();
@@ -186,7 +202,12 @@ export class RingReconciler {
 
   *#mergeOrSettle(other: SentRing, speaker: PeerName | undefined): Work<Merged> {
     try {
-      const merged = yield* this.#merges.run(() => this.#merging(other));
+      let merged = yield* this.#merges.run(() => this.#merging(other));
+      // Other rings are merged meanwhile.
+      while (typeof merged === "number") {
+        yield merged;
+        merged = yield* this.#merges.run(() => this.#merging(other));
+      }
       if (other.peer !== this.config.ourName) this.persistent.share();
       this.#givingIn.delete(other.peer);
       this.#adopted(merged, speaker);

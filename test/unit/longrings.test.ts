@@ -8,9 +8,11 @@ import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, finish, Slices } from "../../lib/clock/slices.ts";
 import { Allocator } from "../../lib/ipam/allocator.ts";
+import { PersistentRing } from "../../lib/ipam/persistentring.ts";
 import { type Entry, MAX_ENTRIES } from "../../lib/ipam/ring/entry.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
 import { allocatorStore, type SavedRing } from "../../lib/ipam/saved.ts";
+import { Space } from "../../lib/ipam/space.ts";
 import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
 import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -226,6 +228,48 @@ test("are merged in a few walks along both, by names that are compared as they a
   expect(jscDescribe(merged.entries[9]?.peer)).not.toContain("rope");
 });
 
+test("that change what is ours each time are merged at a pace; one that does not is merged meanwhile", () => {
+  const { allocator, clock, saved, slices } = subject();
+  /** A third of the addresses of the liar's half is ours, another third by each version. */
+  const gifts = (version: number) => {
+    const entries = [{ token: start, peer: ONE, version: 0, free: 0 }];
+    for (let i = 0; i < MAX_ENTRIES - 1; i++)
+      entries.push({ token: HALF + i, peer: (i + version) % 3 ? LIAR : ONE, version, free: 1 });
+    const ring = { start, end, peer: LIAR, entries, seeds: [ONE, LIAR] };
+    return encodeState({ now: 0n, nicknames: new Map(), consensus: undefined, ring });
+  };
+  clock.turned = () => {};
+  let merged = 0;
+  const began = clock.now();
+  const times: number[] = [];
+  for (let version = 1; version <= 4; version++) {
+    const work = function* () {
+      yield* finish(allocator.gossiper.onGossip(gifts(version), LIAR));
+    };
+    slices.run(work(), (error) => {
+      expect(error).toBeUndefined();
+      merged++;
+      times.push(clock.now() - began);
+    });
+    clock.advance(0);
+  }
+  expect([merged, saved.length]).toEqual([2, 2]);
+  // It tells nothing new.
+  const idle = function* () {
+    yield* finish(allocator.gossiper.onGossip(gifts(1), LIAR));
+  };
+  slices.run(idle(), () => merged++);
+  clock.advance(0);
+  expect(merged).toBe(3);
+  for (let i = 0; i < 100; i++) clock.advance(100);
+  expect(merged).toBe(5);
+  // 32,768 entries at 8,192 a second.
+  expect(times.slice(0, 2)).toEqual([0, 0]);
+  expect(times[2]).toBeLessThanOrEqual(100);
+  expect(times[3]).toBeGreaterThan(3_900);
+  expect(times[3]).toBeLessThan(4_200);
+});
+
 test("are merged in steps, in which few entries are read", () => {
   let reads = 0;
   const counted = (version: number): Entry[] =>
@@ -311,6 +355,26 @@ describe("while a ring is merged", () => {
     if (address !== undefined) expect(allocator.ring.owner(address)).toBe(ONE);
     else expect(allocator.ring.ownedRanges()).toEqual([]);
     allocator.stop();
+  });
+
+  test("an address that comes into use without a word to the ring stays ours, too", () => {
+    const space = new Space();
+    const store = new MemoryDisk().mount();
+    const config = { ourName: ONE, universe: SUBNET };
+    const persistent = new PersistentRing(
+      config,
+      { clock: new SimulatedClock(), log: silentLog, store },
+      space,
+    );
+    persistent.create([ONE], false);
+    persistent.updateSpace();
+    const theirs = { start, end, entries: [{ token: start, peer: LIAR, version: 9, free: 0 }], seeds: [] };
+    const draft = atOnce(persistent.merging(theirs));
+    expect(draft.owned).toEqual([]);
+    space.claim(start + 7);
+    expect(persistent.adopt(draft)).toBe(false);
+    expect(persistent.adopt(atOnce(persistent.merging(theirs)))).toBe(true);
+    expect(persistent.ring.owner(start + 7)).toBe(ONE);
   });
 
   test("another that arrives is merged after it, also where the first is given up", () => {

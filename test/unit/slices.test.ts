@@ -187,7 +187,7 @@ test("work that waits for other work is looked at once a turn, and goes on when 
     for (;;) {
       const { done, value } = work.next();
       if (done) return;
-      if (value === "wait") looks++;
+      if (value === 0) looks++;
       yield value;
     }
   }
@@ -205,4 +205,37 @@ test("work that waits for other work is looked at once a turn, and goes on when 
   giveUp();
   inner.advance(0);
   expect(events).toEqual(["first", "second", "third"]);
+});
+
+test("work that waits for a time goes on after it, is counted meanwhile, and can be given up", () => {
+  const clock = new SimulatedClock();
+  const slices = new Slices(clock);
+  const events: string[] = [];
+  function* resting(name: string): Work {
+    try {
+      yield 250;
+      events.push(`${name} at ${clock.now()}`);
+    } finally {
+      events.push(`${name} ends`);
+    }
+  }
+  const start = clock.now();
+  slices.run(resting("first"), () => events.push("done"));
+  const giveUp = slices.run(resting("second"), () => events.push("done"));
+  expect(() => atOnce(resting("at once"))).toThrow("work that waits cannot be done at once");
+  events.length = 0;
+  expect(slices.waiting).toBe(2);
+  // Others do not wait for it.
+  slices.run(steps(3, events, "other"), () => {});
+  giveUp();
+  expect([slices.waiting, events]).toEqual([1, ["other", "second ends"]]);
+  clock.advance(249);
+  expect(events.length).toBe(2);
+  clock.advance(1);
+  expect(events.slice(2)).toEqual([`first at ${start + 250}`, "first ends", "done"]);
+  slices.run(resting("stopped"), () => events.push("done"));
+  slices.stop();
+  clock.advance(1_000);
+  expect(events.slice(5)).toEqual(["stopped ends"]);
+  expect(slices.waiting).toBe(0);
 });
