@@ -10,6 +10,7 @@ import { NotRootError } from "../lib/sys/rights.ts";
 import { asksForHelp, type Command, readArguments, refuseUnexpected, UsageError } from "./arguments.ts";
 import { colours } from "./output/colour.ts";
 import { warn, write } from "./output/output.ts";
+import { stdout } from "./output/stdout.ts";
 
 /** The error that ended a daemon; its line is in the log already. */
 export class LoggedError extends Error {
@@ -19,7 +20,7 @@ export class LoggedError extends Error {
 /** Run a command; on failure, print one line and exit. */
 export async function run(program: string, command: Command, argv: readonly string[]): Promise<void> {
   try {
-    const { style, rest } = colours(argv, process.stdout);
+    const { style, rest } = colours(argv, stdout);
     if (asksForHelp(rest, command.options, command.passesOver)) {
       const { usage } = await import("../lib/help/usage.ts");
       write(usage(program, command, style));

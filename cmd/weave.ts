@@ -7,6 +7,7 @@ import { COMMAND_NAMES, type CommandName, loadCommand, loadCommands } from "./co
 import { fail, run } from "./main.ts";
 import { colours } from "./output/colour.ts";
 import { endWithOutput, print, write } from "./output/output.ts";
+import { stdout } from "./output/stdout.ts";
 import { retired } from "./retired.ts";
 
 const TITLE = `weave ${VERSION}: a container network`;
@@ -45,7 +46,7 @@ async function weave(argv: readonly string[]): Promise<void> {
 }
 
 async function dispatch(argv: readonly string[]): Promise<void> {
-  const { style, rest } = colours(argv, process.stdout);
+  const { style, rest } = colours(argv, stdout);
   const [word, ...words] = rest;
   const overview = async (title: string, names: readonly CommandName[]) => {
     const help = await import("../lib/help/usage.ts");

@@ -6,6 +6,7 @@ import { previousLog } from "../../lib/router/logfile.ts";
 import { fileIdentity } from "../../lib/sys/fileidentity.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { requireRoot } from "../main.ts";
+import { write } from "../output/output.ts";
 
 const LINES = "200";
 const MAX_LINES = 1_000_000;
@@ -60,7 +61,7 @@ function copy(fd: number, from: number): number {
   for (;;) {
     const read = readSync(fd, buffer, 0, CHUNK, at);
     if (read === 0) return at;
-    process.stdout.write(Uint8Array.from(buffer.subarray(0, read)));
+    write(buffer.subarray(0, read));
     at += read;
   }
 }

@@ -3,6 +3,7 @@ import { ApiError, apiClient } from "../../lib/api/client.ts";
 import { printableLines } from "../../lib/log/printable.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { write } from "../output/output.ts";
+import { stdout } from "../output/stdout.ts";
 
 export const report: Command = {
   name: "report",
@@ -38,7 +39,7 @@ export const report: Command = {
         ? await apiClient()("GET", `/report?format=${encodeURIComponent(format)}`).catch(asUsageError)
         : await apiClient()("GET", "/report", { accept: "application/json" });
     // A format may end its lines itself. Peers choose their nicknames, also escape sequences.
-    const shown = process.stdout.isTTY ? printableLines(text) : text;
+    const shown = stdout.isTTY ? printableLines(text) : text;
     write(shown.endsWith("\n") ? shown : `${shown}\n`);
   },
 };

@@ -18,6 +18,7 @@ import { answer, JSON_OPTION } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
 import { intervalOf, WATCH_OPTION } from "../live/interval.ts";
 import { show, warn } from "../output/output.ts";
+import { stdout } from "../output/stdout.ts";
 
 const NPC_STATUS = "http://127.0.0.1:6781/status";
 const NPC_QUESTION = { limit: 1 << 20, timeoutMs: 1_000 };
@@ -88,7 +89,7 @@ async function overview(): Promise<string> {
 /** Return one part: the original's lines for scripts, more on a terminal. Empty only for scripts. */
 async function partText(part: string): Promise<string> {
   const text = await apiClient()("GET", `/status/${part}`);
-  if (!process.stdout.isTTY) return text;
+  if (!stdout.isTTY) return text;
   if (text === "") return `${emptyText(part, await askReport())}\n`;
   return part === "connections" ? connectionsTable(await askReport()) : text;
 }

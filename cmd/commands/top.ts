@@ -11,6 +11,7 @@ import type { Command } from "../arguments.ts";
 import { intervalOf } from "../live/interval.ts";
 import { topLines, topSummary } from "../live/toptable.ts";
 import { watch } from "../live/watch.ts";
+import { stdout } from "../output/stdout.ts";
 import { runtimeSockets } from "./target.ts";
 
 /** Between the two samples of one answer. */
@@ -45,7 +46,7 @@ export const top: Command = {
     const { options, style = PLAIN } = args;
     const everyMs = intervalOf(args, "interval");
     const next = sampler();
-    if (options["json"] || options["once"] || !process.stdout.isTTY || everyMs === undefined) {
+    if (options["json"] || options["once"] || !stdout.isTTY || everyMs === undefined) {
       await next();
       await Bun.sleep(ONCE_MS);
       const measured = await next();

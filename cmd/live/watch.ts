@@ -7,6 +7,7 @@ import { printableLines } from "../../lib/log/printable.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import type { MarkedLine } from "../output/fitting.ts";
 import { printJson, warn, write } from "../output/output.ts";
+import { stdout } from "../output/stdout.ts";
 import { Changes } from "./changes.ts";
 import { openScreen } from "./screen.ts";
 
@@ -23,7 +24,7 @@ export interface Watched {
 
 /** Refresh until a signal ends the process. Reject with errors that waiting cannot cure. */
 export function watch(watched: Watched): Promise<void> {
-  return process.stdout.isTTY ? watchInPlace(watched) : watchLines(watched);
+  return stdout.isTTY ? watchInPlace(watched) : watchLines(watched);
 }
 
 /** Return the lines, or why there are none from a router that may come back. */

@@ -4,10 +4,20 @@ import { journalPrefix } from "../../lib/log/log.ts";
 import { escapeUnprintable, printableLines } from "../../lib/log/printable.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { columnsOf, fit } from "./fitting.ts";
+import { stdout } from "./stdout.ts";
 
-/** Write text as it is. console.log would hide write errors. */
-export function write(text: string): void {
-  process.stdout.write(text);
+/** Handles errors of standard output. */
+let failed = (error: unknown): void => {
+  throw error;
+};
+
+/** Write text or bytes as they are. console.log would hide write errors. */
+export function write(data: string | Uint8Array): void {
+  try {
+    stdout.write(data);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 export const print = (line: string): void => write(`${line}\n`);
@@ -15,7 +25,7 @@ export const print = (line: string): void => write(`${line}\n`);
 /** Write text for people, wrapped to a terminal; scripts get whole lines. Others choose the names in it. */
 export function show(text: string): void {
   const safe = printableLines(text);
-  write(process.stdout.isTTY ? fit(safe, columnsOf(process.stdout)) : safe);
+  write(stdout.isTTY ? fit(safe, columnsOf(process.stdout)) : safe);
 }
 
 /** Print JSON as a person can read it, or on one line. */
@@ -33,9 +43,9 @@ export function warn(line: string): void {
 
 /** End the program if its output cannot be written: silently if the reader has gone (`| head -1`), else with an error. */
 export function endWithOutput(program: string): void {
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(0);
+  failed = (error) => {
+    if ((error as NodeJS.ErrnoException).code === "EPIPE") process.exit(0);
     warn(`${journalPrefix("error")}${program}: cannot write standard output: ${reasonOf(error)}`);
     process.exit(1);
-  });
+  };
 }

@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Command, readArguments, refuseUnexpected } from "../../cmd/arguments.ts";
+import { stdout } from "../../cmd/output/stdout.ts";
 
 export interface Answer {
   readonly status?: number;
@@ -84,9 +85,8 @@ export async function runCommand(
   argv: readonly string[],
 ): Promise<{ out: string; err: string; error: Error | undefined }> {
   let [out, err] = ["", ""];
-  const stdout = spyOn(process.stdout, "write").mockImplementation((text) => {
+  const written = spyOn(stdout, "write").mockImplementation((text) => {
     out += String(text);
-    return true;
   });
   const write = fs.writeSync;
   const stderr = spyOn(fs, "writeSync").mockImplementation(((fd: number, text: string, ...more: never[]) => {
@@ -102,7 +102,7 @@ export async function runCommand(
   } catch (thrown) {
     error = thrown as Error;
   } finally {
-    stdout.mockRestore();
+    written.mockRestore();
     stderr.mockRestore();
   }
   return { out, err, error };

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { logPlace, logs } from "../../cmd/commands/logs.ts";
+import { stdout } from "../../cmd/output/stdout.ts";
 
 let folder: string;
 let log: string;
@@ -27,9 +28,8 @@ beforeEach(() => {
   process.env["WEAVE_RUN_DIR"] = folder;
   const spies = [
     spyOn(process, "getuid").mockImplementation(() => 0),
-    spyOn(process.stdout, "write").mockImplementation((bytes) => {
+    spyOn(stdout, "write").mockImplementation((bytes) => {
       out += new TextDecoder().decode(bytes as Uint8Array);
-      return true;
     }),
   ];
   restore = () => {

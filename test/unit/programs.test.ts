@@ -9,6 +9,7 @@ import { ociHook } from "../../cmd/commands/ocihook.ts";
 import { fail, LoggedError, run } from "../../cmd/main.ts";
 import { prepareAgent } from "../../cmd/mesos.ts";
 import { main as netavark } from "../../cmd/netavark.ts";
+import { stdout } from "../../cmd/output/stdout.ts";
 import { main as weaveNet } from "../../cmd/weave-net.ts";
 import { RouterDownError } from "../../lib/api/client.ts";
 import * as cni from "../../lib/cni/main.ts";
@@ -30,15 +31,13 @@ const saved = {
   argv: process.argv,
   argv0: process.argv0,
   env: { ...process.env },
-  listeners: process.stdout.listenerCount("error"),
 };
 beforeEach(() => {
   [out, err] = ["", ""];
   const write = fs.writeSync;
   spies = [
-    spyOn(process.stdout, "write").mockImplementation((text) => {
+    spyOn(stdout, "write").mockImplementation((text) => {
       out += String(text);
-      return true;
     }),
     spyOn(fs, "writeSync").mockImplementation(((fd: number, text: string, ...more: never[]) => {
       if (fd !== 2) return write(fd, text, ...more);
@@ -60,9 +59,6 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const spy of spies) spy.mockRestore();
-  // Each call listens for errors of its output.
-  for (const listener of process.stdout.listeners("error").slice(saved.listeners))
-    process.stdout.off("error", listener as () => void);
   process.argv = saved.argv;
   process.argv0 = saved.argv0;
   for (const name of Object.keys(process.env)) if (!(name in saved.env)) delete process.env[name];

@@ -5,6 +5,7 @@ import * as fs from "node:fs";
 import ansiEscapes from "ansi-escapes";
 import { openScreen } from "../../cmd/live/screen.ts";
 import { type Watched, watch, watchJson } from "../../cmd/live/watch.ts";
+import { stdout } from "../../cmd/output/stdout.ts";
 import { RouterDownError } from "../../lib/api/client.ts";
 import { PLAIN } from "../../lib/help/layout.ts";
 
@@ -147,19 +148,21 @@ const looks = (...all: readonly (readonly string[] | Error)[]) => {
 describe("on a terminal", () => {
   /** The rows of each drawing, without the title. */
   async function drawn(watched: Partial<Watched> & Pick<Watched, "look">): Promise<string[][]> {
-    const { stdout } = process;
-    const before = { isTTY: stdout.isTTY, columns: stdout.columns, rows: stdout.rows };
-    Object.assign(stdout, { isTTY: true, columns: 60, rows: 10 });
+    const terminal = process.stdout;
+    const before = { columns: terminal.columns, rows: terminal.rows };
+    const wasTTY = stdout.isTTY;
+    stdout.isTTY = true;
+    Object.assign(terminal, { columns: 60, rows: 10 });
     let out = "";
     const spies = [
-      spyOn(stdout, "write").mockImplementation((text) => {
+      spyOn(terminal, "write").mockImplementation((text) => {
         out += String(text);
         return true;
       }),
       // Each drawing is whole: the last one is as good as gone.
       spyOn(Bun, "sleep").mockImplementation(async (ms) => {
         expect(ms).toBe(2_000);
-        stdout.emit("resize");
+        terminal.emit("resize");
       }),
     ];
     const listeners = process.listenerCount("SIGINT");
@@ -169,7 +172,8 @@ describe("on a terminal", () => {
       ).rejects.toBeInstanceOf(Enough);
     } finally {
       for (const spy of spies) spy.mockRestore();
-      Object.assign(stdout, before);
+      Object.assign(terminal, before);
+      stdout.isTTY = wasTTY;
     }
     expect(process.listenerCount("SIGINT")).toBe(listeners);
     expect(out).toEndWith(ansiEscapes.exitAlternativeScreen);
@@ -229,9 +233,8 @@ describe("without a terminal", () => {
   beforeEach(() => {
     [out, err] = ["", ""];
     spies = [
-      spyOn(process.stdout, "write").mockImplementation((text) => {
+      spyOn(stdout, "write").mockImplementation((text) => {
         out += String(text);
-        return true;
       }),
       spyOn(fs, "writeSync").mockImplementation(((_fd: number, text: string) => {
         err += String(text);

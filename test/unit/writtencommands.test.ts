@@ -19,6 +19,7 @@ import { monitoring } from "../../cmd/commands/monitoring.ts";
 import { connect } from "../../cmd/commands/peers.ts";
 import { report } from "../../cmd/commands/report.ts";
 import { status } from "../../cmd/commands/status.ts";
+import { stdout } from "../../cmd/output/stdout.ts";
 import { PARAMETERS } from "../../lib/deploy/addon.ts";
 import * as reports from "../../lib/doctor/bugreport.ts";
 import * as locals from "../../lib/sys/localhttp.ts";
@@ -197,12 +198,12 @@ describe("on a terminal", () => {
     ...{ Problems: [], Notes: [] },
   });
   const onTerminal = async <T>(act: () => Promise<T>): Promise<T> => {
-    const before = [process.stdout.isTTY, process.stderr.isTTY] as const;
-    process.stdout.isTTY = true;
+    const before = [stdout.isTTY, process.stderr.isTTY] as const;
+    stdout.isTTY = true;
     try {
       return await act();
     } finally {
-      [process.stdout.isTTY, process.stderr.isTTY] = before;
+      [stdout.isTTY, process.stderr.isTTY] = before;
     }
   };
   const answers = { "GET /status/targets": "", "GET /status/peers": "p1\n", "GET /report": REPORT };
