@@ -149,11 +149,19 @@ export class BpfMap<K, V> {
 
   /** Return all entries; of those that change meanwhile, the old or the new. */
   entries(): [K, V][] {
-    return this.#batches() ?? this.#walk();
+    return this.#batches(() => true) ?? this.#walk();
+  }
+
+  /**
+   * Return the entries of an array of numbers (u32) that are not 0. An array has all of its entries at any time: to decode
+   * 8,000 empty ones takes a twentieth of a router's start.
+   */
+  filled(this: BpfMap<K, number>): [K, number][] {
+    return this.#batches((values, i) => values[i] !== 0) ?? this.#walk().filter(([, value]) => value !== 0);
   }
 
   /** Read entries in batches: 8,000 in 5 ms instead of 70. Undefined where the kernel cannot. */
-  #batches(): [K, V][] | undefined {
+  #batches(wanted: (values: Uint32Array, i: number) => boolean): [K, V][] | undefined {
     const { key, value } = this.definition;
     const entries = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));
     const [keys, values] = [pinned(entries * key.size), pinned(entries * value.size)];
@@ -161,6 +169,7 @@ export class BpfMap<K, V> {
     const position = pinned(Math.max(4, key.size));
     const call = new BpfCall("MAP_LOOKUP_BATCH", { map_fd: this.fd, out_batch: position, keys, values });
     const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
+    const words = new Uint32Array(values.buffer, 0, values.length >> 2);
     const found: [K, V][] = [];
     for (let more = true; more; call.set("in_batch", position)) {
       call.set("count", entries);
@@ -169,6 +178,7 @@ export class BpfMap<K, V> {
       more = this.#result(result, "read");
       const count = call.get("count");
       for (let i = 0; i < count; i++) {
+        if (!wanted(words, i)) continue;
         this.#key.set(keys.subarray(i * key.size, (i + 1) * key.size));
         this.#value.set(values.subarray(i * value.size, (i + 1) * value.size));
         found.push([key.decode(keyView), value.decode(valueView)]);

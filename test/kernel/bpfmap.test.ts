@@ -66,3 +66,23 @@ test.if(isRoot)("a map that the kernel does not describe is closed again", () =>
     subject.close();
   }
 });
+
+test.if(isRoot).each([
+  ["at once", undefined],
+  ["entry by entry", EINVAL],
+])("the numbers of an array that are not 0 are read %s", (_what, errno) => {
+  const array = { ...definition, type: "array", maxEntries: 1_000 } as const;
+  const made = BpfMap.create(array);
+  const subject = BpfMap.fromFd<number, number>(array, made.fd, (call) =>
+    call.command === "MAP_LOOKUP_BATCH" && errno ? -errno : call.try(),
+  );
+  try {
+    expect(subject.filled()).toEqual([]);
+    for (const key of [0, 7, 999]) subject.set(key, 0x100 + key);
+    subject.set(8, 0);
+    expect(subject.filled()).toEqual([0, 7, 999].map((key) => [key, 0x100 + key]));
+    expect(subject.entries()).toHaveLength(1_000);
+  } finally {
+    made.close();
+  }
+});

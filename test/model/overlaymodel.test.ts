@@ -112,6 +112,7 @@ function fakeMaps() {
         content.delete(key);
       },
       entries: () => [...content],
+      filled: () => [...content].filter(([, value]) => value !== 0),
     };
   };
   const routes = map<number>("routes");

@@ -59,7 +59,7 @@ function sameHops(a: Hops | undefined, b: Hops): boolean {
 
 function readTable(maps: DatapathMaps): ForwardingTable {
   return {
-    routes: new Map(maps.routes.entries().filter(([, address]) => address !== 0)),
+    routes: new Map(maps.routes.filled()),
     hops: new Map(maps.hops.entries()),
     neighbours: new Set(maps.neighbours.entries().map(([address]) => address)),
   };
