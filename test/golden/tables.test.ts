@@ -47,9 +47,10 @@ const flow = {
   back: Uint8Array.of(3, 4, 1, 2),
 };
 
+const conformance = conformanceCases();
+
 function rulesOf(name: string) {
-  const found = conformanceCases().find((each) => each.name === name) ?? expect.unreachable();
-  const model = modelOf(found);
+  const model = modelOf(conformance.find((each) => each.name === name) ?? expect.unreachable());
   return new Compiler(model, { node: NODE }).update(
     model.replace(
       "Pod",
@@ -94,13 +95,17 @@ const CASES: readonly [string, readonly Request[]][] = [
 
 const MESSAGES = new Map<number, string>(Object.entries(NFT_MSG).map(([name, number]) => [number, name]));
 
+const digestOf = (requests: readonly Request[]) =>
+  requests
+    .reduce((hash, { body }) => hash.update(body), createHash("sha256"))
+    .digest("hex")
+    .slice(0, 16);
+
 function textOf(requests: readonly Request[]): string[] {
-  const hash = createHash("sha256");
-  for (const { body } of requests) hash.update(body);
   const kinds = requests.map(({ type, flags = 0 }) => `${MESSAGES.get(type & 255)}/${flags.toString(16)}`);
   const { chains, sets } = stateOf(requests);
   return [
-    `  ${kinds.length} messages ${hash.digest("hex").slice(0, 16)}: ${[...new Set(kinds)].join(" ")}`,
+    `  ${kinds.length} messages ${digestOf(requests)}: ${[...new Set(kinds)].join(" ")}`,
     ...[...sets].flatMap(([name, { definition, elements }]) => [
       `  set ${name}: ${definition}`,
       ...elements.map((element) => `    ${element}`),
@@ -119,7 +124,14 @@ function textOf(requests: readonly Request[]): string[] {
 }
 
 test("all tables are what they were", async () => {
-  const text = CASES.flatMap(([name, requests]) => [name, ...textOf(requests), ""]).join("\n");
+  const text = [
+    ...CASES.flatMap(([name, requests]) => [name, ...textOf(requests), ""]),
+    "policies of the conformance suite",
+    ...conformance.map(
+      ({ name }) => `  ${name}: ${digestOf(wholeTable(rulesOf(name), { allowMulticast: true }))}`,
+    ),
+    "",
+  ].join("\n");
   if (process.env["RECORD"]) await Bun.write(FILE, text);
   expect(text).toBe(await Bun.file(FILE).text());
 });

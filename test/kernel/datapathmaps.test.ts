@@ -93,6 +93,10 @@ describe.if(isRoot)("values", () => {
       maps.neighbours.set(A, { seen: 4n, received: 5n, sent: 6n });
       const many = Array.from({ length: MAX_HOPS + 9 }, (_, i) => ({ shortId: i, address: A + i }));
       maps.hops.set(1, { vxlan: many, sleeve: false });
+      // The programs in the kernel trust the number of hops.
+      const encoded = new DataView(new ArrayBuffer(maps.hops.definition.value.size));
+      maps.hops.definition.value.encode({ vxlan: many, sleeve: false }, encoded);
+      expect(encoded.getUint32(0, true)).toBe(MAX_HOPS);
       maps.hops.set(2, { from: A, vxlan: [], sleeve: true });
       maps.routes.set(3, A);
       expectHeartbeats(maps, 0xffff_ffff_0000_0001n);

@@ -1,6 +1,7 @@
 // The flow cache around its programs: when it asks for the packet filter's mark, whose flows are cached, when all are forgotten,
 // and which settings of conntrack it puts back. The maps are the kernel's, in a namespace of the test.
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { release } from "node:os";
 import * as sysctls from "../../lib/host/sysctl.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -14,6 +15,7 @@ import {
   type FlowMaps,
   MODE,
 } from "../../lib/overlay/flowcache/maps.ts";
+import { whyNoFlowCache } from "../../lib/overlay/flowcache/probe.ts";
 import { enterNewNetns, indexOf, isRoot } from "../support/newnetns.ts";
 
 const BRIDGED = "net/bridge/bridge-nf-call-iptables";
@@ -25,6 +27,13 @@ let datapathMaps: DatapathMaps;
 let settings: Record<string, string>;
 let spies: { mockRestore(): void }[];
 let nl: NetlinkSocket;
+
+test.if(isRoot)("the kernel has what the flow cache needs from Linux 5.14 on", () => {
+  const [major = 0, minor = 0] = release().split(".").map(Number);
+  const why = whyNoFlowCache();
+  if (major > 5 || (major === 5 && minor >= 14)) expect(why).toBeUndefined();
+  else expect(why).toContain("Linux 5.14");
+});
 
 describe.if(isRoot)("the flow cache", () => {
   beforeEach(() => {

@@ -228,6 +228,7 @@ test.if(isRoot)("the TAP link lasts as long as it is open, and is made again und
     reconcile();
     const link = () => linkByName(nl, "sleeve-6784");
     expect(link()).toMatchObject({ up: true, mtu: 1_400, address, queue: 256, master: undefined });
+    expect(hasIPv6("sleeve-6784")).toBe(false);
     isPort = true;
     expect([reconcile(), link()?.master]).toEqual([["no port of weave"], indexOf(nl, "weave")]);
     expect(

@@ -35,11 +35,11 @@ async function start(
       const all = { stop: undo("stop"), close: undo("close"), remove: undo("remove"), undo: undo("undo") };
       return { ...all, closeMaps: undo("closeMaps"), keepers: () => [], ...of };
     };
-  const maps = {};
+  const maps = { left: {}, made: {} };
   const spies = [
     spyOn(probes, "whyNoFlowCache").mockImplementation(() => undefined),
-    spyOn(flowcaches, "findFlowMaps").mockImplementation(() => (found ? maps : undefined) as never),
-    spyOn(flowmaps, "createFlowMaps").mockImplementation(() => maps as never),
+    spyOn(flowcaches, "findFlowMaps").mockImplementation(() => (found ? maps.left : undefined) as never),
+    spyOn(flowmaps, "createFlowMaps").mockImplementation(() => maps.made as never),
     spyOn(flowmaps, "closeFlowMaps").mockImplementation(() => void undone.push("flow maps closed")),
     spyOn(generations, "watchPolicies").mockImplementation(part("policies") as never),
     spyOn(datapaths, "Datapath").mockImplementation(part("datapath") as never),
@@ -59,7 +59,7 @@ async function start(
   } finally {
     for (const spy of spies) spy.mockRestore();
   }
-  return { ...opened, made, undone, kept };
+  return { ...opened, made, undone, kept, maps };
 }
 
 describe.if(isRoot)("the datapath of a router", () => {
@@ -103,7 +103,8 @@ describe.if(isRoot)("the datapath of a router", () => {
     "flow cache of the run before: %p, started: %p; at the end its programs are removed: %p",
     async (found, started, removed) => {
       await using bench = new RouterBench();
-      const { scope, undone } = await start(bench, found, 6_783);
+      const { scope, undone, made, maps } = await start(bench, found, 6_783);
+      expect(made["flow cache"]?.[1]).toBe(found ? maps.left : maps.made);
       if (started) scope.start();
       await scope.end();
       expect(undone.includes("flow cache undo")).toBe(removed);

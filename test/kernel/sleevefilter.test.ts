@@ -1,8 +1,9 @@
 // The filter on sleeve's socket: what strangers send never reaches the engine, what peers send does.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { createSocket } from "node:dgram";
 import { closeSync } from "node:fs";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
+import { BpfMap } from "../../lib/bpf/map.ts";
 import { nameFromNumber, nameToBytes } from "../../lib/mesh/name.ts";
 import { ELSEWHERE_PER_S, StrangerFilter } from "../../lib/overlay/sleeve/filter.ts";
 import { openSleeveSocket } from "../../lib/overlay/sleeve/socket.ts";
@@ -64,6 +65,23 @@ describe.if(isRoot)("the filter", () => {
     const some = arrived();
     expect(some).toBeGreaterThanOrEqual(ELSEWHERE_PER_S);
     expect(some).toBeLessThanOrEqual(2 * ELSEWHERE_PER_S);
+  });
+
+  test("counts on where the address of a peer's next link is the one it has", async () => {
+    // Has no symmetric bytes: the address that is read back has to be the one that was written.
+    const elsewhere = parseIPv4("127.0.0.9");
+    const { set } = BpfMap.prototype;
+    let written = 0;
+    using _ = spyOn(BpfMap.prototype, "set").mockImplementation(function (this: never, ...args: never) {
+      written++;
+      return set.apply(this, args);
+    } as never);
+    filter.allow(ONE, 1, elsewhere);
+    filter.allow(ONE, 2, elsewhere);
+    filter.remove(ONE, 1);
+    expect(written).toBe(1);
+    filter.allow(ONE, 2, HOME);
+    expect(written).toBe(2);
   });
 
   test("forgets a peer with its last link", async () => {

@@ -44,6 +44,18 @@ describe("CHECK", () => {
     const lacking = "interface eth0 in /run/netns/a lacks address 10.32.0.5/12";
     expect(() => checkAttachment(config, ENVIRONMENT, FOUND)).toThrow(lacking);
   });
+  test("compares Ethernet addresses as such: runtimes write them in either case", () => {
+    const mac = (address: string) => ({
+      interfaces: [{ name: "eth0", sandbox: "/run/netns/a", mac: address }],
+    });
+    const found = { ...FOUND, link: { ...LINK, address: "02:00:00:00:00:ab" } };
+    const check = (address: string) => () =>
+      checkAttachment({ ...CONFIG, prevResult: mac(address) } as CniConfig, ENVIRONMENT, found);
+    expect(check("02:00:00:00:00:AB")).not.toThrow();
+    expect(check("02:00:00:00:00:AC")).toThrow(
+      "has Ethernet address 02:00:00:00:00:ab instead of 02:00:00:00:00:ac",
+    );
+  });
   test.each(CASES)("finds %s", (_, found, text) => {
     expect(() => checkAttachment(CONFIG, ENVIRONMENT, found)).toThrow(text);
   });

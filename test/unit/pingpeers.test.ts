@@ -1,6 +1,6 @@
 // weave ping: which peers are pinged, how many at a time, and what is said of those that do not answer questions.
 import { describe, expect, test } from "bun:test";
-import { seededRandom } from "../../lib/clock/random.ts";
+import { type Random, seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { type Answerer, AskError } from "../../lib/mesh/ask.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -14,7 +14,8 @@ const settle = async () => {
 /** A router, number 1, that is connected to peers 2 … `count` + 1; `ask` answers its questions. */
 function pinger(
   count: number,
-  ask: (peer: PeerName, subject: string) => Promise<unknown> = async () => ({}),
+  ask: (peer: PeerName, subject: string, body: object) => Promise<unknown> = async () => ({}),
+  random: Random = seededRandom(1n),
 ) {
   const clock = new SimulatedClock();
   const peers = new Map(
@@ -38,9 +39,9 @@ function pinger(
       lost: { recent: () => lost },
       questions: {
         answer: (subject: string, answerer: Answerer) => answerers.set(subject, answerer),
-        ask: (peer: PeerName, subject: string) => {
+        ask: (peer: PeerName, subject: string, body: object) => {
           asked.push(`${peer} ${subject}`);
-          return ask(peer, subject);
+          return ask(peer, subject, body);
         },
       },
     },
@@ -61,7 +62,7 @@ function pinger(
       },
     },
     clock,
-    random: seededRandom(1n),
+    random,
     mtu: () => 1_376,
   };
   const subject = new Pinger(parts as unknown as PingParts);
@@ -230,6 +231,15 @@ describe("a peer", () => {
       expect(asked).not.toEqual([]);
     },
   );
+
+  test("is told the session in 16 digits, however small its number", async () => {
+    const told: object[] = [];
+    const small = { ...seededRandom(1n), u64: () => 10n };
+    const { subject } = pinger(1, async (_peer, _what, body) => ({ told: told.push(body) }), small);
+    await subject.ping([], 5);
+    const session = "000000000000000a";
+    expect(told).toEqual([{ session }, { session }]);
+  });
 
   test("that asks is answered once the forwarding tables have the way back", async () => {
     const { answerers, clock, late, admitted } = pinger(1);

@@ -124,7 +124,7 @@ describe("rates", () => {
       },
       clock,
     );
-    return { clock, look, rate: () => look().containers["veth1"]?.receivedBytesPerS };
+    return { clock, report, look, rate: () => look().containers["veth1"]?.receivedBytesPerS };
   }
 
   test("are of 2 s at least, however often somebody looks", () => {
@@ -136,6 +136,17 @@ describe("rates", () => {
     }
     clock.advance(10);
     expect(rate()).toBe(1_000);
+  });
+
+  test("come with when a silent connection was last heard from, by the wall clock", () => {
+    const { clock, report, look } = watched();
+    const vitals = { Silent: true, LastHeardMs: 5_000 };
+    Object.assign(report.Router, {
+      Connections: [{ Address: "10.0.0.2:6783", State: "established", Attrs: {}, Info: "", Vitals: vitals }],
+    });
+    expect(Object.values(look().connections).map((each) => each?.["heardAt"])).toEqual([
+      Math.round((clock.wall() - 5_000) / 1_000) * 1_000,
+    ]);
   });
 
   test("come with names of weaveDNS, each once and none that has gone, and with all drops", () => {
