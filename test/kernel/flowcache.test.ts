@@ -16,6 +16,7 @@ import {
   MODE,
 } from "../../lib/overlay/flowcache/maps.ts";
 import { whyNoFlowCache } from "../../lib/overlay/flowcache/probe.ts";
+import * as underlays from "../../lib/overlay/flowcache/underlay.ts";
 import { enterNewNetns, indexOf, isRoot } from "../support/newnetns.ts";
 
 const BRIDGED = "net/bridge/bridge-nf-call-iptables";
@@ -90,6 +91,21 @@ describe.if(isRoot)("the flow cache", () => {
     ]);
     loose?.reconcile(() => true);
     expect(settings[LIBERAL]).toBe("0");
+    subject.close();
+  });
+
+  test("tells of trouble with its programs while that lasts", () => {
+    let tell: (reason: string | undefined) => void = () => expect.unreachable();
+    const hooks = spyOn(underlays, "UnderlayHooks").mockImplementation(((...given: unknown[]) => {
+      tell = given[3] as typeof tell;
+      return { close() {} };
+    }) as never);
+    spies.push(hooks);
+    const { subject } = cache();
+    tell("no clsact");
+    expect(subject.report().Trouble).toBe("no clsact");
+    tell(undefined);
+    expect(subject.report().Trouble).toBeUndefined();
     subject.close();
   });
 

@@ -26,7 +26,11 @@ class Network extends Simulation {
       self: router.ourself.name,
       fixed: undefined,
       agreed,
-      peers: () => router.reachablePeers(),
+      peers: () => {
+        const peers = router.reachablePeers();
+        expect(peers).not.toContain(router.ourself.name);
+        return peers;
+      },
       takesPart: (name) => router.connections.get(name)?.announces(MTU_CHANNEL),
       accept: async () => {},
       changed: (bytes) => set.push(bytes),
