@@ -5,10 +5,9 @@ import { readFileSync } from "node:fs";
 import { eventually, type Host, Hosts } from "../support/hosts.ts";
 
 let hosts: Hosts;
-let children: Bun.Subprocess[] = [];
+const ends: (() => void)[] = [];
 afterEach(() => {
-  for (const child of children) child.kill();
-  children = [];
+  endFights();
   hosts?.disposeSync();
 });
 
@@ -20,18 +19,25 @@ async function alone(name: string): Promise<Host> {
   return host;
 }
 
-/** A program that is given a line to obey at intervals, until the end of the test. Returns how often it was until now. */
+/** A program that is given a line to obey at intervals, until endFights(). Returns how often it was until now. */
 function obeys(host: Host, program: readonly string[], line: () => string, intervalMs: number): () => number {
   let times = 0;
   const child = Bun.spawn(host.command(...program), { stdio: ["pipe", "ignore", "ignore"] });
-  children.push(child);
   const timer = setInterval(() => {
-    if (child.killed) return clearInterval(timer);
     child.stdin.write(`${line()}\n`);
     child.stdin.flush();
     times++;
   }, intervalMs);
+  ends.push(() => {
+    // A program that was killed may have closed its input before it counts as killed.
+    clearInterval(timer);
+    child.kill();
+  });
   return () => times;
+}
+
+function endFights(): void {
+  for (const end of ends.splice(0)) end();
 }
 
 /** Waits until something has been done so many times more. */
@@ -89,7 +95,7 @@ test.each([
     expect(cost).toBeLessThan(0.25);
     await host.logged(told);
     // What was fought over is put back once the other has given in.
-    for (const child of children) child.kill();
+    endFights();
     await eventually(
       "peace",
       () => host.must(["sh", "-c", "ip addr show weave; ip link show vxlan-6784; nft list table ip weave"]),
