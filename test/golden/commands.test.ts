@@ -29,7 +29,14 @@ function optionLine([name, spec]: readonly [string, OptionSpec]): string {
 }
 
 function contract(program: string, command: Command): string[] {
-  const { options = {}, environment = {}, exitCodes = {}, positionalsComplete, group } = command;
+  const {
+    options = {},
+    environment = {},
+    exitCodes = {},
+    examples = [],
+    positionalsComplete,
+    group,
+  } = command;
   const groups = Map.groupBy(Object.entries(options), ([, spec]) => spec.group ?? "Options");
   return [
     synopsis(program, command),
@@ -38,6 +45,7 @@ function contract(program: string, command: Command): string[] {
     ...[...groups].flatMap(([heading, entries]) => [`  ${heading}`, ...entries.map(optionLine)]),
     ...Object.entries(environment).map(([name, text]) => `  ${name}: ${text}`),
     ...Object.entries(exitCodes).map(([code, text]) => `  exit ${code}: ${text}`),
+    ...examples.map((example) => `  example ${example.command}`),
   ];
 }
 
