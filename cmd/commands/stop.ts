@@ -13,7 +13,7 @@ import { withProgress } from "../waiting.ts";
 export const stop: Command = {
   name: "stop",
   group: "Life cycle",
-  description: "Stop the router; containers keep talking",
+  description: "Stop the router; the fast datapath keeps forwarding",
   options: JSON_OPTION,
   async run(args) {
     requireRoot();
@@ -28,6 +28,11 @@ export const stop: Command = {
         `weave stop: cannot record the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
       );
     }
-    answer(args, Stopped, { stopped }, stopped ? "stopped the router; containers keep talking" : "");
+    answer(
+      args,
+      Stopped,
+      { stopped },
+      stopped ? "stopped the router; the fast datapath keeps forwarding" : "",
+    );
   },
 };

@@ -6,7 +6,7 @@ import { reasonOf } from "../../lib/sys/reason.ts";
 import { columnsOf, fit } from "./fitting.ts";
 import { stdout } from "./stdout.ts";
 
-/** Handles errors of standard output. */
+/** Handle an error of standard output. */
 let failed = (error: unknown): void => {
   throw error;
 };

@@ -1,5 +1,5 @@
-// Standard output by write(2). The runtime's stream, process.stdout, takes 3 ms of processor time to load, a sixth of a short
-// command; only what draws on a terminal uses it.
+// Standard output by write(2). Loading the runtime's stream, process.stdout, takes 3 ms of processor time, a sixth of a short
+// command; only code for terminals uses it.
 import { writeSync } from "node:fs";
 import { EAGAIN } from "../../lib/sys/errno.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
@@ -10,7 +10,7 @@ const TCGETS = 0x5401;
 const TERMIOS_SIZE = 64;
 const POLLOUT = 4;
 
-/** Wait until the file takes more, or has an error: the write that follows tells. */
+/** Wait until standard output is writable or has an error, which the next write reports. */
 function awaitRoom(): void {
   // struct pollfd: fd, events, revents.
   const polled = new Uint8Array(Int32Array.of(STDOUT, POLLOUT).buffer);
@@ -20,7 +20,7 @@ function awaitRoom(): void {
 export const stdout = {
   isTTY: trySyscall("ioctl", STDOUT, TCGETS, new Uint8Array(TERMIOS_SIZE)) === 0,
 
-  /** Write all of it; waits for a reader that is slow. Throws the kernel's error. */
+  /** Write all bytes, waiting for a slow reader. Throws the error of write(2). */
   write(data: string | Uint8Array): void {
     const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
     for (let at = 0; at < bytes.length; ) {

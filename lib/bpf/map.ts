@@ -153,14 +153,14 @@ export class BpfMap<K, V> {
   }
 
   /**
-   * Return the entries of an array of numbers (u32) that are not 0. An array has all of its entries at any time: to decode
-   * 8,000 empty ones takes a twentieth of a router's start.
+   * Return the non-zero entries of an array of u32. All entries of an array exist at any time: decoding 8,000 zero ones takes
+   * 7 % of the processor time of a router's start.
    */
   filled(this: BpfMap<K, number>): [K, number][] {
     return this.#batches((values, i) => values[i] !== 0) ?? this.#walk().filter(([, value]) => value !== 0);
   }
 
-  /** Read entries in batches: 8,000 in 5 ms instead of 70. Undefined where the kernel cannot. */
+  /** Read the `wanted` entries in batches: 8,000 in 5 ms instead of 70 ms. Return undefined if the kernel cannot. */
   #batches(wanted: (values: Uint32Array, i: number) => boolean): [K, V][] | undefined {
     const { key, value } = this.definition;
     const entries = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));

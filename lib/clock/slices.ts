@@ -2,8 +2,8 @@
 import type { Clock, Timer } from "./clock.ts";
 
 /**
- * Work that can pause at each `yield`; its steps should take a few ms at most. Where it cannot go on, it yields the ms to wait
- * for, or 0: until the next turn of the event loop.
+ * Work that can pause at each `yield`; its steps should take a few ms at most. A number that it yields is a wait in ms; 0 waits
+ * until the next turn of the event loop.
  */
 export type Work<T = void> = Generator<number | undefined, T, void>;
 
@@ -32,7 +32,7 @@ export function* mapInSteps<T, R>(list: readonly T[], step: number, convert: (ea
   return converted;
 }
 
-/** Runs several pieces of work one after the other: each waits until those before it have ended. */
+/** Mutual exclusion: one piece of work runs at a time, others wait until it has ended. */
 export class OneByOne {
   #busy = false;
 
@@ -47,7 +47,7 @@ export class OneByOne {
   }
 }
 
-/** Run all of the work at once. Throws where it waits. */
+/** Run all of the work at once. Throws if it yields a wait. */
 export function atOnce<T>(work: Work<T>): T {
   for (;;) {
     const step = work.next();
@@ -60,14 +60,14 @@ interface Job {
   readonly work: Work;
   readonly done: (error?: Error) => void;
   givenUp: boolean;
-  /** Ends its wait. */
+  /** Timer of its wait. */
   timer?: Timer;
 }
 
 /** Runs several jobs round robin, one slice of them in each turn of the event loop. */
 export class Slices {
   readonly #jobs: Job[] = [];
-  /** Jobs that wait for a time. */
+  /** Jobs whose wait has not passed. */
   readonly #resting = new Set<Job>();
   #timer: Timer | undefined;
   #running: Job | undefined;
@@ -149,7 +149,7 @@ export class Slices {
     return this.clock.worked?.() ?? this.clock.now();
   }
 
-  /** Continue a job until it ends or waits for a time (true), or the slice ends (false). */
+  /** Continue a job. Return true if it has ended or waits for a time, false if it needs another turn of the event loop. */
   #advance(job: Job): boolean {
     const started = this.#worked();
     // A clock that goes back must not lengthen a slice.
@@ -159,7 +159,7 @@ export class Slices {
     let wait: number | undefined;
     this.#running = job;
     try {
-      // One step at least: jobs that wait for this one must not take all of each slice.
+      // At least one step: jobs that wait for this one must not use up each slice.
       do {
         const step = job.work.next();
         ended = step.done === true;

@@ -97,15 +97,15 @@ export class Cursor {
   }
 }
 
-/** The longest length of a message, in bytes: a number of 64 bits behind its size. */
+/** Longest length prefix of a message, in bytes: a size byte, then a number of 64 bits. */
 export const MAX_PREFIX = 9;
 
-/** Return the bytes that the number takes that begins with `first`. */
+/** Return the encoded size, in bytes, of a number whose first byte is `first`. */
 const prefixOf = (first: number) => (first < 128 ? 1 : 1 + 256 - first);
 
 /**
- * Return the length of the message at `at`, with the bytes that tell it; undefined while these are incomplete. Throws GobError
- * for a message of more than `max` bytes.
+ * Return the length of the message at `at` in bytes, including its length prefix; undefined while the prefix is incomplete.
+ * Throws GobError for a message of more than `max` bytes.
  */
 export function messageLength(bytes: Uint8Array, at: number, max: number): number | undefined {
   const prefix = prefixOf(bytes[at] ?? 0);

@@ -11,7 +11,7 @@ import type { Dispute } from "./ring/merge.ts";
 
 /** Interval at which our version of a disputed token is raised: two owners must not race to the last version. */
 const REASSERT_INTERVAL_MS = 10_000;
-/** Rings against which ours is reasserted at once, and within a second: a liar names other claimers in each. */
+/** Burst and rate per second of rings that make us reassert ours: a liar can name other claimers in each. */
 const REASSERTED_AT_ONCE = 16;
 const REASSERTED_PER_S = 1 / 5;
 /** A dispute that no ring repeats within this is over. */

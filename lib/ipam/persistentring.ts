@@ -11,7 +11,7 @@ import { Ring, type RingDraft, type RingView } from "./ring/ring.ts";
 import type { SavedRing } from "./saved.ts";
 import type { Space } from "./space.ts";
 
-/** What a merge makes of our ring, and whether it changes what is ours. */
+/** The result of a merge into our ring, and whether it changes our ranges. */
 export interface MergeDraft extends RingDraft {
   readonly changesOurs: boolean;
 }
@@ -92,7 +92,7 @@ export class PersistentRing {
     this.save();
   }
 
-  /** Return what a merge makes of our ring, in steps; with what can be prepared of its save. Throws RingError. */
+  /** Return the result of a merge, in steps, and prepare its save. Throws RingError. */
   *merging(other: RingState): Work<MergeDraft> {
     const draft = yield* this.#ring.merging(other, (ranges) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range)),
@@ -103,7 +103,10 @@ export class PersistentRing {
     return { ...draft, changesOurs };
   }
 
-  /** Become what a merge makes of our ring; false where the ring, or what of it is in use, has changed since that began. */
+  /**
+   * Replace our ring by the result of a merge. Return false if the ring has changed since the merge began, or if addresses
+   * in use would no longer be ours.
+   */
   adopt(draft: MergeDraft): boolean {
     return this.space.isUsedWithin(draft.owned) && this.#ring.adopt(draft);
   }

@@ -21,11 +21,11 @@ import { gainedFrom, UnconfirmedRanges, without } from "./unconfirmed.ts";
 
 /** A peer whose ring has to give in to ours does so within this. */
 const GIVE_IN_MS = 5_000;
-/** Merges of a ring, each begun as ours has changed during the one before; the last one is done at once. */
+/** Attempts at a merge, as our ring may change during one; the last attempt is a single step. */
 const MAX_MERGES = 4;
 /**
- * Entries of rings that are merged and saved at once because what is ours has changed, and within a second: the longest ring
- * takes 15 ms and a megabyte on disk, and a liar can change what is ours with each.
+ * Burst and rate per second, in entries, of merges that change our ranges and are saved before they are used: the longest ring
+ * takes 15 ms and a megabyte on disk, and a liar can change our ranges with each.
  */
 const SAVED_AT_ONCE = 2 * MAX_ENTRIES;
 const SAVED_PER_S = 8_192;
@@ -34,7 +34,7 @@ const MAX_EXCHANGES = 16;
 /** Peers whose rings are awaited to give in; the oldest is forgotten first. */
 const MAX_GIVING_IN = 64;
 
-/** Ranges that become ours by a merge, and whose they were. */
+/** Ranges that a merge gives us, by their previous owner. */
 type Gained = ReadonlyMap<PeerName, readonly AddressRange[]>;
 type Adopted = MergeDraft & { readonly gained: Gained };
 
@@ -48,7 +48,7 @@ export interface ReconcilerListener {
 export class RingReconciler {
   readonly #disputes = new Disputes();
   readonly #unconfirmed = new UnconfirmedRanges();
-  /** Merges of our ring: each goes on from the one before. */
+  /** One merge at a time: each starts from the result of the one before. */
   readonly #merges = new OneByOne();
   readonly #pace = new TokenBucket(SAVED_AT_ONCE, SAVED_PER_S, 0);
   /** Peers whose ring has to give in to ours, and since when. */
@@ -113,7 +113,7 @@ export class RingReconciler {
     return change;
   }
 
-  /** Merge a ring into ours; or return the ms to wait for before, as it changes what is ours. */
+  /** Merge a ring into ours; or return the ms to wait first, if it changes our ranges and exceeds the rate. */
   *#merging(other: SentRing): Work<Adopted | number> {
     for (let merges = 1; ; merges++) {
       const isLast = merges === MAX_MERGES;
@@ -122,7 +122,7 @@ export class RingReconciler {
       if (wait > 0) return wait;
       this.#ofNamesake();
       if (this.persistent.adopt(draft)) return draft;
-      if (isLast) throw new Error("a merge of rings takes addresses that are in use");
+      if (isLast) throw new Error("cannot merge a ring: addresses in use would no longer be ours");
     }
   }
 
@@ -140,10 +140,10 @@ export class RingReconciler {
     return { ...draft, gained: yield* gainedFrom(before, draft.owned, this.config.ourName) };
   }
 
-  /** Save what a merge has changed, by the word of `speaker` (undefined: it was passed on), before it is used. */
+  /** Save the result of a merge before it is used; `speaker` is the peer whose ring it is, else undefined. */
   #adopted({ change, changesOurs, entries, gained }: Adopted, speaker: PeerName | undefined): void {
     if (change === "nothing") return;
-    // What is not ours is heard again: a liar must not make us write a megabyte for each message.
+    // Peers send ranges of others again: a liar must not make us write a megabyte for each message.
     if (changesOurs) {
       this.#pace.charge(this.dependencies.clock.now(), entries.length);
       this.#gained(gained, speaker);
@@ -153,7 +153,7 @@ export class RingReconciler {
     this.listener.changed();
   }
 
-  /** Note what we have got by the word of another peer than its owner. */
+  /** Record the ranges that another peer than their owner has given us. */
   #gained(gained: Gained, speaker: PeerName | undefined): void {
     const now = this.dependencies.clock.now();
     const owners: PeerName[] = [];
@@ -203,7 +203,7 @@ export class RingReconciler {
   *#mergeOrSettle(other: SentRing, speaker: PeerName | undefined): Work<Merged> {
     try {
       let merged = yield* this.#merges.run(() => this.#merging(other));
-      // Other rings are merged meanwhile.
+      // Other rings can be merged meanwhile.
       while (typeof merged === "number") {
         yield merged;
         merged = yield* this.#merges.run(() => this.#merging(other));

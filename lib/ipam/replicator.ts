@@ -271,7 +271,7 @@ export class RingReplicator implements Gossiper, Gate {
 
   /** `speaker` sent this state; `sender` is the peer to answer, if any. */
   *#update(sender: PeerName, message: Uint8Array, speaker: PeerName, byUnicast = false): Work<Change> {
-    // Half a message is never seen: nothing changes while it is decoded, and our ring changes in one step.
+    // No other work sees half a message: nothing changes while it is decoded, and our ring changes in one step.
     const state = yield* readState(message);
     yield* this.#learnNicknames(state.nicknames);
     if (state.ring) {

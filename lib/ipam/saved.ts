@@ -111,7 +111,7 @@ export interface AllocatorStore {
   readonly path: string;
   loadRing(): SavedRing | undefined;
   saveRing(ring: SavedRing): void;
-  /** Do what can be done in steps before a ring of these entries is saved. */
+  /** Prepare, in steps, to save a ring of these entries. */
   prepareRing?(entries: readonly Entry[]): Work;
   loadVote(): Vote | undefined;
   saveVote(vote: Vote): void;
@@ -139,7 +139,7 @@ export function allocatorStore(store: Store): AllocatorStore {
   const votes = store.rows(ROOM, VoteSchema);
   const holders = store.rows(HOLDERS, HolderSchema);
   const gateways = store.rows(ROOM, v.array(Address));
-  /** Of a ring that is about to be saved. */
+  /** Packed entries of the ring to save next. */
   let packed: { readonly of: readonly Entry[]; readonly text: string } | undefined;
   return {
     path: store.path,

@@ -10,7 +10,7 @@ export class Space {
   readonly #free = new RangeSet();
   /** Released addresses, the oldest first: reused last. */
   readonly #released = new Set<IPv4>();
-  /** The ranges that were looked at last, as a set: peers can cut the ring into thousands. */
+  /** The last owned ranges as a set, cached: peers can split the ring into thousands. */
   #owned: { readonly of: readonly AddressRange[]; readonly set: RangeSet } | undefined;
 
   /** Take an address of a range and not of `except` into use: one that never was, else the one released first. */

@@ -21,18 +21,18 @@ export class ProtocolError extends Error {
 /** A sealed message that does not open: another key, or it was changed. */
 export class UnopenedError extends ProtocolError {}
 
-/** Bytes that tell the length of a frame: of protocol 1, with the type of what is in it. */
+/** Bytes of a frame that suffice to know its length: the length prefix and, in protocol 1, a type id. */
 const HEAD = MAX_PREFIX + 1;
 
 /** The framing of one connection, in both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
   /**
-   * Return the length on the wire of the frame that begins with `head`, its first HEAD bytes; undefined where they are too few
-   * to tell. Throws ProtocolError or GobError.
+   * Return the length on the wire, in bytes, of the frame that begins with `head`, its first HEAD bytes; undefined while
+   * `head` is too short. Throws ProtocolError or GobError.
    */
   lengthOf(head: Uint8Array): number | undefined;
-  /** Return the message in a frame, which it may be a view of. Throws ProtocolError or GobError. */
+  /** Return the message of a frame, perhaps as a view of it. Throws ProtocolError or GobError. */
   unframe(frame: Uint8Array): Uint8Array;
 }
 

@@ -206,7 +206,7 @@ export class Handshake {
     };
   }
 
-  /** Take the next message; the first sealed one that does not open was sealed with another password. */
+  /** Take the next message. Throws HandshakeError if the first sealed one does not open: the password differs. */
   #next(framing: Framing): Uint8Array | undefined {
     try {
       return atOnce(takeMessage(framing, this.#received));

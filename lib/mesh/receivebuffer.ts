@@ -1,11 +1,11 @@
-// Bytes of a stream that were received and not taken yet, as a list of pieces: they take little more memory than they are long,
-// and are copied once when they are taken, however long the message is.
+// Received bytes of a stream that were not taken yet, as a list of pieces: memory use is little more than their length, and
+// taking a message copies each byte once, however long the message is.
 import { concat } from "../bytes/concat.ts";
 import { atOnce, type Work } from "../clock/slices.ts";
 
-/** Longer pieces are kept as they are. */
+/** Longest piece that is copied into a block, in bytes; longer ones are kept without a copy. */
 export const SHORT = 4 * 1024;
-/** Bytes of a block, into which short pieces are copied: as objects, pieces of a byte would have a hundred times as many. */
+/** Size of a block of short pieces, in bytes: an object for each piece of one byte would take a hundred times as much. */
 export const BLOCK = 16 * 1024;
 
 export class ReceiveBuffer {
@@ -13,7 +13,7 @@ export class ReceiveBuffer {
   /** Bytes of the first piece that were taken. */
   #start = 0;
   #length = 0;
-  /** The block that is filled, and how far it is; it is used again once the buffer is empty. */
+  /** The current block and the number of bytes in it; reused once the buffer is empty. */
   #block = new Uint8Array();
   #filled = 0;
 
@@ -21,7 +21,7 @@ export class ReceiveBuffer {
     return this.#length;
   }
 
-  /** Add bytes, which are the buffer's from now on. */
+  /** Append bytes; the caller must not change them afterwards. */
   push(bytes: Uint8Array): void {
     this.#length += bytes.length;
     if (bytes.length > SHORT) this.#pieces.push(bytes);
@@ -42,7 +42,7 @@ export class ReceiveBuffer {
     this.#pieces.push(this.#block.subarray(goesOn ? last.byteOffset : from, this.#filled));
   }
 
-  /** Return the first bytes, `length` of them or all, to be read before more are pushed or taken. */
+  /** Return the first `length` bytes, or all if there are fewer; valid until the next push or take. */
   peek(length: number): Uint8Array {
     const wanted = Math.min(length, this.#length);
     let found = this.#pieces[0]?.subarray(this.#start, this.#start + wanted) ?? new Uint8Array();
@@ -51,12 +51,12 @@ export class ReceiveBuffer {
     return found;
   }
 
-  /** Remove the first `length` bytes, which have to be there, and return a copy of them. */
+  /** Remove the first `length` bytes and return a copy of them; the buffer must have that many. */
   take(length: number): Uint8Array {
     return atOnce(this.takeSliced(length));
   }
 
-  /** As `take`, with a step after each piece; more may be pushed meanwhile. */
+  /** As `take`, with a step after each piece; more bytes may be pushed between steps. */
   *takeSliced(length: number): Work<Uint8Array> {
     const taken = new Uint8Array(length);
     for (let at = 0; at < length; ) {

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_BACKLOG = 32 * 1024 * 1024;
 const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
 /**
- * Bytes that the kernel receives for a connection before we read them: one turn of the event loop reads all of them, of every
+ * Size of a connection's receive buffer in the kernel, in bytes: one turn of the event loop reads all that is in it, for every
  * connection.
  */
 const RECEIVE_BUFFER = 128 * 1024;

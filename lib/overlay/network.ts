@@ -58,7 +58,7 @@ export interface PathTo {
   readonly standby: readonly ("fastdp" | "sleeve")[];
   /** Why a better overlay is not in use. */
   readonly reason: string | undefined;
-  /** False in the moment between the change of the topology and that of the forwarding tables. */
+  /** False from a change of the topology until the forwarding tables have it. */
   readonly inForce: boolean;
 }
 

@@ -36,7 +36,7 @@ export class TableUpdates {
   behind: string | undefined;
   /** Numbers of peers in the last tables. */
   #numbers: ReadonlyMap<PeerName, number> = new Map();
-  /** Links by the numbers of peers, in the last tables. */
+  /** Links by peer number, in the last tables. */
   #next: ForwardingTables["next"] = new Map();
   #topology: { readonly mesh: MeshRouter; readonly ids: PeerIds } | undefined;
   #timer: Timer | undefined;
@@ -73,7 +73,7 @@ export class TableUpdates {
     else this.#timer ??= this.params.clock.after(delayMs, () => this.#start());
   }
 
-  /** Return true where kernel and engine forward frames to that peer by now. */
+  /** Return true if kernel and engine have tables that forward frames to this peer. */
   forwardTo(peer: PeerName): boolean {
     const number = this.#numbers.get(peer);
     return number !== undefined && this.#next.has(number);

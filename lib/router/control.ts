@@ -219,15 +219,14 @@ function report(
   });
 }
 
-/** What carries frames; between trusted subnets nothing is encrypted. */
+/** Return the overlays in use, for the status; connections between trusted subnets are not encrypted. */
 function overlayKind(
   withoutFastdp: OverlayTrouble | undefined,
   onlyClear: OverlayTrouble | undefined,
   trusts: boolean,
 ): string {
-  const fastdp = "fast datapath: VXLAN and eBPF";
   if (withoutFastdp || (onlyClear && !trusts)) return "sleeve";
-  return onlyClear ? `sleeve; between trusted subnets ${fastdp}` : fastdp;
+  return onlyClear ? "fast datapath between trusted subnets, else sleeve" : "fast datapath: VXLAN and eBPF";
 }
 
 /** False for a container that a runtime of this host, if there is one, does not know or says is not running. */

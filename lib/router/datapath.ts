@@ -22,7 +22,7 @@ export interface RouterDatapath {
   readonly ports: ContainerPorts;
   readonly overlay: NetworkOverlay;
   readonly flowCache: FlowCache | undefined;
-  /** Why encrypted connections have no fast datapath; undefined where they have, or where there is no encryption. */
+  /** Why encrypted connections, unlike others, have no fast datapath; undefined without encryption or if they have it. */
   readonly onlyClear: OverlayTrouble | undefined;
   /** Our short id until the mesh chooses another. */
   readonly shortId: number;

@@ -24,7 +24,7 @@ const AT_ONCE = 8;
 const ASK_MS = 5_000;
 /** A path that loses probes loses questions, too: time-out of the last question. */
 const ARRIVED_MS = 10_000;
-/** Attempts at a question that a busy peer refuses, and looks for a path that is not in force yet. */
+/** Attempts at a question that a busy peer refuses, and checks for a path that is not in force yet. */
 const TRIES = 4;
 const TRY_AGAIN_MS = 700;
 /** Time for which other peers get the same answer. */
@@ -64,7 +64,7 @@ export class Pinger {
     questions.answer("probe", async (body, source) => {
       parts.probes.admit(BigInt(`0x${v.parse(SessionSchema, body).session}`), source);
       const peer = parts.mesh.peers.get(source);
-      // The echoes' way back; without one, the probes that arrive here still tell of the way there.
+      // Wait for the return path of the echoes; without it, the probes that arrive still measure the forward path.
       if (peer) await this.#pathTo(peer);
       return {};
     });
@@ -224,8 +224,8 @@ export class Pinger {
   }
 
   /**
-   * Resolve with the path to a peer, once frames take it: a new peer is known a moment before its connections are, and these
-   * a moment before the forwarding tables have them.
+   * Resolve with the path to a peer once it is in force: a new peer is known before its connections, and these before the
+   * forwarding tables have them.
    */
   async #pathTo(peer: Peer): Promise<PathTo | undefined> {
     for (let left = TRIES - 1; ; left--) {

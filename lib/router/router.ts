@@ -19,7 +19,7 @@ import { openMesh, startMesh } from "./mesh.ts";
 import type { RouterOptions } from "./options.ts";
 
 /**
- * Start a router in a scope, with whose end it ends; the kernel's part stays, and containers keep talking. Rejects with the
+ * Start a router that ends with its scope; the kernel's part stays, and the fast datapath keeps forwarding. Rejects with the
  * error of the part that cannot start; the end of the scope then takes everything back. Resolves with the control API,
  * without a socket.
  */

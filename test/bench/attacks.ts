@@ -1,5 +1,5 @@
-// The control API while a peer that knows the password attacks: GET /status, 20 times a second, how late the router's timers
-// are, and how much memory it has had; against the same router before the attack.
+// The control API while a peer that knows the password attacks: latency of GET /status at 20 requests a second, late timers and
+// peak memory, compared with the same router before the attack.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HistogramCounts } from "../../lib/clock/histogram.ts";
@@ -10,18 +10,18 @@ import { type Row, row } from "./row.ts";
 const SECONDS = 20;
 const RATE = 20;
 const PASSWORD = "s3cr3t";
-/** The attack before the measurement begins: the router's code is compiled meanwhile. */
+/** Warm-up of the attack before the measurement: the router's code is compiled meanwhile. */
 const WARM_MS = 5_000;
 const LATE_SECONDS = 0.02;
 
 interface Figures {
-  /** Of answers, in ms. */
+  /** Latency of answers, in ms. */
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
-  /** Timers a minute that were late by more than LATE_SECONDS. */
+  /** Timers late by more than LATE_SECONDS, per minute. */
   readonly late: number;
-  /** The most memory that was resident, in MB. */
+  /** Peak resident memory, in MB. */
   readonly memory: number;
 }
 
@@ -46,7 +46,7 @@ async function measure(host: Host): Promise<Figures> {
 interface Attack {
   /** See test/support/liar.ts. */
   readonly name: string;
-  /** Throws where the attack has done nothing. */
+  /** Throw if the attack had no effect. */
   readonly worked: (host: Host) => Promise<void>;
 }
 
@@ -87,7 +87,7 @@ async function hasLongRing(host: Host): Promise<void> {
   if (entries < 1_000) throw new Error(`the router has a ring of ${entries} entries`);
 }
 
-/** The attack pauses between two rounds, in which nothing is held. */
+/** Wait until the attack holds messages: it holds none in the pause between two rounds. */
 async function holdsMuch(host: Host): Promise<void> {
   for (let i = 0; i < 50; i++) {
     const limits: { Name: string; Value: number }[] = JSON.parse(await host.report("{{json .Limits}}"));

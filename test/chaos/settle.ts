@@ -43,7 +43,7 @@ export interface Watching {
   readonly world: World;
   readonly prober: Prober;
   readonly logs: LogReader;
-  /** What hosts had before the first step; undefined until then. */
+  /** Inventories of the hosts before the first step; undefined until then. */
   before: Remembered | undefined;
   /** Says what is waited for. */
   say(text: string): void;
@@ -76,7 +76,7 @@ async function firstWrong({ world, prober, before }: Watching, model: Model): Pr
   const talking = prober.talking();
   if (talking.length > 0)
     return { kind: "policy", lines: talking.map((pair) => `a policy is not in force: ${pair}`) };
-  // Last, as it takes the longest.
+  // Last: it takes the longest.
   const missing = await outcome(["kernel", (...of) => missingState(...of, before)], world, model);
   return missing.lines.length > 0 ? missing : undefined;
 }

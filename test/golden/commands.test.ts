@@ -1,5 +1,5 @@
-// What scripts rely on: the commands, their options, variables, defaults and exit codes; and how help, the manual and
-// completion are set. RECORD=1 writes test/vectors/commands.txt anew; what is gone from it then breaks somebody's script.
+// The interface that scripts rely on: commands, options, variables, defaults and exit codes; and the layout of help, manual
+// and completion. RECORD=1 writes test/vectors/commands.txt anew; a line that is removed from it breaks scripts.
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Command } from "../../cmd/arguments.ts";
@@ -17,7 +17,7 @@ import { overview, synopsis, usage } from "../../lib/help/usage.ts";
 
 const FILE = join(import.meta.dir, "../vectors/commands.txt");
 
-/** An option without the words that describe it. */
+/** Return the line of an option, without its description. */
 function optionLine([name, spec]: readonly [string, OptionSpec]): string {
   const { emptyCounts, formerly, optional, completes, retired } = spec;
   if (retired !== undefined) return `    ${flagText(name, spec)} retired: ${retired}`;
@@ -49,7 +49,7 @@ function contract(program: string, command: Command): string[] {
   ];
 }
 
-/** A command that has one of each. */
+/** A command with every kind of option and text. */
 const sample: CommandSpec = {
   name: "sample take",
   description: "Take a sample",
@@ -102,7 +102,7 @@ const TEXTS: readonly (readonly [string, () => string])[] = [
   ],
 ];
 
-test("commands, help, manual and completion are what they were", async () => {
+test("commands, help, manual and completion equal the recorded ones", async () => {
   const commands: (readonly [string, Command])[] = [
     ...(await loadCommands()).map((command) => [`weave ${command.name}`, command] as const),
     ["weave-router", router],

@@ -1,6 +1,6 @@
-// Numbers and layouts of the kernel, as lib/ writes them, against its headers: test/vectors/constants.txt has those of Linux
-// 6.1, by the names of C. A wrong one asks the kernel for something else, or reads an answer wrongly, on some machines only.
-// A name of C counts wherever it stands; a layout or a name of our own is found by its file. RECORD=1 asks gcc for the values.
+// Constants and struct layouts of the kernel in lib/, compared with its headers: test/vectors/constants.txt has the values of
+// Linux 6.1 by C name. A wrong one sends another request, or misreads an answer, perhaps on some machines only. A C name is
+// compared in every file of lib/; a layout or a name of our own, in the file named. RECORD=1 asks gcc for the values.
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { Glob } from "bun";
 const ROOT = join(import.meta.dir, "../..");
 const FILE = join(ROOT, "test/vectors/constants.txt");
 
-/** Numbers, "1 << 4" and "A | B" by their names; those within tables by the path to them. */
+/** Yield constants (numbers, "1 << 4", "A | B") by name; those within an object or array, by path. */
 function* constantsOf(text: string): Generator<readonly [path: string, value: number]> {
   const known = new Map<string, number>();
   for (const [, name = "", expression = ""] of text.matchAll(/^(?:export )?const (\w+) = ([^;={[]+);/gm)) {
@@ -36,7 +36,7 @@ function* constantsOf(text: string): Generator<readonly [path: string, value: nu
             [...path, name].filter((part, i, all) => part !== "" && part !== all[i - 1]).join("."),
             value,
           ];
-        // Of a list, the first number is what the name stands for.
+        // In a list, the first number is the value of the name.
         name = "";
       }
       if (path.length === 0) break;
@@ -62,14 +62,14 @@ const big = (value: number) => BigInt(Number.isNaN(value) ? 0 : value);
 const number = (text: string) =>
   /^-?\d\w*$/.test(text) ? Number(text.replace(/_/g, "").replace(/n$/, "")) : Number.NaN;
 
-/** As the kernel compares them. */
+/** Truncate to 32 bits, as the kernel compares them. */
 const word = (value: number | bigint) => BigInt.asUintN(32, BigInt(value));
 
-/** "NAME = value", or "file OUR.PATH = expression of C = value". */
+/** "C_NAME = value", or "FILE OUR.PATH = C expression = value". */
 const LINES = readFileSync(FILE, "utf8").split("\n");
 const ENTRIES = LINES.filter((line) => line.includes(" = ")).map((line) => line.split(" = "));
 
-/** The values that gcc has for expressions. */
+/** Return the values of C expressions, as gcc computes them. */
 async function valuesOf(expressions: readonly string[]): Promise<string[]> {
   const program = join(tmpdir(), `weave-constants-${process.pid}`);
   const source = [
@@ -87,7 +87,7 @@ async function valuesOf(expressions: readonly string[]): Promise<string[]> {
   return stdout.toString().trim().split("\n");
 }
 
-test("numbers and layouts of the kernel are those of its headers", async () => {
+test("constants and struct layouts of the kernel equal those of its headers", async () => {
   if (process.env["RECORD"]) {
     const values = await valuesOf(ENTRIES.map((entry) => entry.at(-2) ?? ""));
     const recorded = ENTRIES.map((entry, i) => [...entry.slice(0, -1), values[i]].join(" = "));

@@ -40,7 +40,7 @@ test("what else the kernel refuses is an error that names the map", () => {
 test.if(isRoot)("a map that the kernel does not describe is closed again", () => {
   const subject = BpfMap.create(definition);
   const id = Number(/^map_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${subject.fd}`, "utf8"))?.[1]);
-  // By what they lead to: other threads of this process open and close files, too.
+  // By target: other threads of this process open and close files, too.
   const opened = () =>
     readdirSync("/proc/self/fd").filter((fd) => {
       try {
@@ -70,7 +70,7 @@ test.if(isRoot)("a map that the kernel does not describe is closed again", () =>
 test.if(isRoot).each([
   ["at once", undefined],
   ["entry by entry", EINVAL],
-])("the numbers of an array that are not 0 are read %s", (_what, errno) => {
+])("the non-zero numbers of an array are read %s", (_what, errno) => {
   const array = { ...definition, type: "array", maxEntries: 1_000 } as const;
   const made = BpfMap.create(array);
   const subject = BpfMap.fromFd<number, number>(array, made.fd, (call) =>

@@ -94,7 +94,7 @@ describe.if(isRoot)("the flow cache", () => {
     subject.close();
   });
 
-  test("tells of trouble with its programs while that lasts", () => {
+  test("reports trouble with its programs while it lasts", () => {
     let tell: (reason: string | undefined) => void = () => expect.unreachable();
     const hooks = spyOn(underlays, "UnderlayHooks").mockImplementation(((...given: unknown[]) => {
       tell = given[3] as typeof tell;

@@ -104,7 +104,7 @@ describe.if(isRoot)("a daemon", () => {
 
   test("stops once, after which nothing answers and links stay", async () => {
     expect((await runCommand(expose, ["10.32.0.1/12"])).error).toBeUndefined();
-    expect((await runCommand(stop, [])).out).toBe("stopped the router; containers keep talking\n");
+    expect((await runCommand(stop, [])).out).toBe("stopped the router; the fast datapath keeps forwarding\n");
     expect(log()).toContain("exiting on SIGTERM; containers stay attached");
     expect([runningPid(), existsSync(join(folder, "weave.sock"))]).toEqual([undefined, false]);
     const again = await runCommand(stop, ["--json"]);

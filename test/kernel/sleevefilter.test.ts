@@ -67,8 +67,8 @@ describe.if(isRoot)("the filter", () => {
     expect(some).toBeLessThanOrEqual(2 * ELSEWHERE_PER_S);
   });
 
-  test("counts on where the address of a peer's next link is the one it has", async () => {
-    // Has no symmetric bytes: the address that is read back has to be the one that was written.
+  test("writes nothing where the next link of a peer has the same address", async () => {
+    // Its bytes are not symmetric: an address read in the wrong byte order would differ.
     const elsewhere = parseIPv4("127.0.0.9");
     const { set } = BpfMap.prototype;
     let written = 0;

@@ -50,7 +50,7 @@ const shown = (pings: Pinged) =>
     )
     .sort();
 
-/** Drops packets on a host, for as long as what it returns is in scope. */
+/** Drop packets on a host until the returned value is disposed. */
 async function dropping(host: Host, hook: string, rule: string): Promise<AsyncDisposable> {
   const stdin = `table inet t { chain c { type filter hook ${hook} priority -300; ${rule} drop\n}\n}\n`;
   await host.must(["nft", "-f", "-"], { stdin });
@@ -60,7 +60,7 @@ async function dropping(host: Host, hook: string, rule: string): Promise<AsyncDi
 }
 
 describe("three hosts, connected by the fast datapath", () => {
-  // Each test ends what it does to the network; the last two change what carries frames, and who is there.
+  // Each test removes its packet filter; the last two change the overlay in use and the peers.
   beforeAll(async () => {
     await create();
     await launch(FASTDP);
@@ -161,7 +161,7 @@ describe("three hosts, connected by the fast datapath", () => {
   }, 300_000);
 });
 
-describe("three hosts of their own", () => {
+describe("three hosts per test", () => {
   beforeEach(create);
   afterEach(() => hosts.disposeSync());
 

@@ -34,7 +34,7 @@ export function slope(points: readonly Point[]): Slope {
   };
 }
 
-/** Return the slopes between all pairs of points of different times, in order: typed, as such arrays sort without a comparator. */
+/** Return the slopes between all pairs of points at different times, sorted: a typed array sorts without a comparator. */
 function slopesOf(points: readonly Point[]): Float64Array {
   const slopes = new Float64Array((points.length * (points.length - 1)) / 2);
   let count = 0;

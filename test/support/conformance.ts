@@ -111,7 +111,7 @@ function pod({
 
 let base: readonly Change[] | undefined;
 
-/** The cluster before a case changes anything: its objects are read once. */
+/** Return the cluster before a case changes anything; its objects are parsed once. */
 export function baseCluster(): readonly Change[] {
   base ??= readCluster();
   return base;

@@ -29,7 +29,7 @@ export interface SpecialSeen {
 
 let aegisOfAll: ReturnType<typeof loadAegis> | undefined;
 
-/** Load the cipher for all engines of a process, as a router does for its one. */
+/** Load AEGIS once for all engines of the process. */
 function loadAegisOnce(): ReturnType<typeof loadAegis> {
   aegisOfAll ??= loadAegis();
   return aegisOfAll;

@@ -246,7 +246,7 @@ const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
     await liar.write(head);
     await new Promise((resolve) => liar.socket.once("close", resolve));
   },
-  /** Twelve messages of 10 MB at a time that never end, each on a connection of its own. */
+  /** Twelve unfinished messages of 10 MB at a time, each on a connection of its own. */
   async hoarders(liar) {
     const held = new Uint8Array(9_900_000);
     new DataView(held.buffer).setUint32(0, 10_000_000);

@@ -81,7 +81,7 @@ export function plainMessages(side: Uint8Array): Uint8Array[] {
   return messages;
 }
 
-/** Return the messages in these bytes, one side of a connection; what follows the last one is left out. */
+/** Return the messages in these bytes of one side of a connection; an incomplete last one is left out. */
 export function unframeAll(framing: Framing, bytes: Uint8Array): Uint8Array[] {
   const buffer = new ReceiveBuffer();
   buffer.push(bytes);

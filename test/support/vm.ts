@@ -185,8 +185,8 @@ export interface VirtualMachine {
   readonly script: string;
   readonly memoryMb?: number;
   /**
-   * Two unless given, for several routers. One is a third less work where programs run one after the other: their threads
-   * do not wait for each other on two emulated processors.
+   * Default: 2, for several routers. One takes a fifth less processor time where programs run one after the other: threads do
+   * not wait for each other across emulated processors.
    */
   readonly processors?: 1 | 2;
   readonly timeoutMs?: number;

@@ -68,7 +68,7 @@ const FETCHED: readonly (readonly [RegExp, () => Promise<unknown>])[] = [
   [/\/arm64\.test/, () => Promise.all([foreignRoot("arm64"), runtimeOf("linux-arm64")])],
 ];
 
-/** Of a file that nobody has timed: it begins early, as a long one that begins last would run alone at the end. */
+/** Assumed duration of a file without a known one: it starts early, as a long file that starts last would end alone. */
 const EXPECTED_MS = 60_000;
 /** What a file that mostly waits counts for, in percent of a processor: its programs start together with others'. */
 const LEAST_WEIGHT = 15;

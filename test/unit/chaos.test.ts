@@ -149,7 +149,7 @@ test("lines of a log are sound, or not", () => {
     expect(isSound(line)).toBe(false);
 });
 
-test("what is missing is what was there before, of what the programs keep", () => {
+test("missing state is state of the programs that was there before and is not there now", () => {
   const before = [
     "links: weave.mtu 1376",
     "sysctls: ipv4/conf/weave/arp_announce:1",

@@ -44,7 +44,7 @@ describe("CHECK", () => {
     const lacking = "interface eth0 in /run/netns/a lacks address 10.32.0.5/12";
     expect(() => checkAttachment(config, ENVIRONMENT, FOUND)).toThrow(lacking);
   });
-  test("compares Ethernet addresses as such: runtimes write them in either case", () => {
+  test("compares Ethernet addresses regardless of case", () => {
     const mac = (address: string) => ({
       interfaces: [{ name: "eth0", sandbox: "/run/netns/a", mac: address }],
     });

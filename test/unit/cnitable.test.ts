@@ -547,7 +547,7 @@ describe("addresses of the router", () => {
   });
 });
 
-describe("addresses that the runtime names", () => {
+describe("addresses that the runtime requests", () => {
   const put = (cidr: string) => `/ip/c1/${cidr}?container=true&attachment=net%2Feth0`;
   const ips = (...ips: string[]) => ({ runtimeConfig: { ips } });
   const claims = (calls: readonly (readonly [string, string, ...unknown[]])[]) =>
@@ -570,14 +570,14 @@ describe("addresses that the runtime names", () => {
       { cidr: parseCidr("10.40.0.6/24"), gateway: parseIPv4("10.40.0.1") },
     ]);
     expect(claims(subnet.calls)).toEqual([put("10.40.0.6/24")]);
-    // The host itself is not who asks for them.
+    // The runtime requests them for the container, not for the host.
     await source(subnet.api, ips("10.40.0.6"))
       .add("weave:expose")
       .catch(() => {});
     expect(claims(subnet.calls)).toHaveLength(1);
   });
 
-  test("are given back, if all are new, where one is refused; the error is the first one", async () => {
+  test("are released if one is refused, unless some were held before; the first error is thrown", async () => {
     const refused = new ApiError(400, "10.40.0.6 is owned by c2");
     for (const [held, undone] of [
       ["", 1],
@@ -596,7 +596,7 @@ describe("addresses that the runtime names", () => {
   });
 });
 
-test("each verb is that of an IPAM plugin which the configuration names, with the configuration as it came", async () => {
+test("each verb is delegated to the IPAM plugin of the configuration, which gets that unchanged", async () => {
   const bin = join(folder, "ipam");
   mkdirSync(bin);
   const log = join(bin, "log");
@@ -633,7 +633,7 @@ describe("ADD", () => {
     return { result, calls };
   };
 
-  test("hands each field of the configuration to the link", async () => {
+  test("passes each field of the configuration to the link", async () => {
     const links: object[] = [];
     const config = {
       ...{ bridge: "br7", mtu: 1_300, hairpinMode: false, allowedAddresses: ["10.32.9.0/24"] },
@@ -686,7 +686,7 @@ describe("ADD", () => {
     });
   });
 
-  test("exposes the host, for 10 s at most, where it has to be the gateway and is not yet", async () => {
+  test("exposes the host, with a timeout of 10 s, if it has to be the gateway and is not exposed yet", async () => {
     let links = 0;
     const { result, calls } = await added({}, "10.32.0.7", () => {
       if (links++ === 0) throw new NoGatewayError("none");
@@ -704,7 +704,7 @@ describe("host ports", () => {
   const call = (api: ApiClient) => ({ config, environment: ENV, api });
   const saved = JSON.stringify(wanted);
 
-  test("are forwarded, ended and compared as those of the attachment, for 5 s", async () => {
+  test("are forwarded, checked and removed per attachment, with a timeout of 5 s", async () => {
     const { api, calls } = router((method) => (method === "GET" ? saved : ""));
     await forwardPorts(call(api), []);
     await checkPorts(call(api), []);
@@ -719,7 +719,7 @@ describe("host ports", () => {
     ]);
   });
 
-  test("fail with the reason of the router; a router that does not answer is asked again", async () => {
+  test("fail with the router's reason; the error of a router that does not answer is passed on unchanged", async () => {
     const failed = (error: Error, run: typeof endPorts = (of) => forwardPorts(of, wanted)) =>
       run(call(router(() => error).api)).catch((reason) => reason);
     const taken = new ApiError(400, "8080/udp belongs to c2");

@@ -15,7 +15,7 @@ const MANY = 4_000;
 const MOST = 16_000;
 
 const name = (i: number) => nameFromNumber(BigInt(i));
-/** Calls of Budget.spend, and the units that they charged; counted by hand, as a spy would keep a record of each. */
+/** Calls of Budget.spend, and the units that they charged; counted here, as a spy would record each call. */
 const charged = { calls: 0, units: 0 };
 const { spend } = Budget.prototype;
 beforeAll(() => {

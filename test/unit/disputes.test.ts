@@ -40,7 +40,7 @@ describe("disputes", () => {
     expect(disputes.heard(TWO, [two, three], true, 15_000)).toEqual([three]);
   });
 
-  test("with ever other claimers are reasserted up to 16 at once, then each 5 s, as they are heard again", () => {
+  test("with new claimers in each ring are reasserted 16 times at once, then every 5 s, when they are received again", () => {
     const disputes = new Disputes();
     let reasserted = 0;
     for (let now = 0; now < 20_000; now += 10) {

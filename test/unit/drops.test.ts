@@ -88,7 +88,7 @@ describe("a blocked attempt", () => {
     expect(seen.written.length).toBe(120);
   });
 
-  test("is remembered beside 10,000 others; one more makes the oldest a new one", () => {
+  test("is one of 10,000 remembered; one more evicts the oldest, which then counts as new", () => {
     const { seen, take } = drops();
     for (let i = 0; i < 10_000; i++) take(packet(UDP, i, 80));
     take(packet(UDP, 0, 80));

@@ -1,4 +1,4 @@
-// The fast datapath between mesh, kernel and forwarders: what each forwarder is given, and how heartbeats reach it.
+// The fast datapath between mesh, kernel and forwarders: parameters of each forwarder, its heartbeats and polls.
 import { afterEach, beforeEach, describe, expect, type Mock, spyOn, test } from "bun:test";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -22,7 +22,7 @@ const peer = (n: number) =>
 const OTHER = peer(2);
 const VNI = networkIdentifier(1, 2);
 
-/** A forwarder that only takes notes. */
+/** A forwarder that records its calls. */
 interface Noted {
   readonly params: ForwarderParams;
   readonly told: unknown[];
@@ -118,7 +118,7 @@ function fastdp({ flowCache = false, measures = true } = {}) {
 }
 
 describe("a forwarder", () => {
-  test("has the connection's heartbeats from its beginning to its end", () => {
+  test("receives the heartbeats of its connection until it stops", () => {
     const { prepare, calls, state } = fastdp();
     const { params } = prepare();
     expect(calls).toEqual([["expect", 8n]]);
@@ -130,7 +130,7 @@ describe("a forwarder", () => {
     expect(calls.at(-1)).toEqual(["forget", 8n]);
   });
 
-  test("sends heartbeats as long as frames may be, or short ones", () => {
+  test("sends heartbeats of the MTU's size, or short ones", () => {
     const { prepare } = fastdp();
     const { params } = prepare();
     expect([params.sendHeartbeat(THERE, true), params.sendHeartbeat(HERE, false)]).toEqual([11, 11]);
@@ -146,14 +146,14 @@ describe("a forwarder", () => {
     ["acknowledgements of another kind", [[ACKNOWLEDGES.feature, "later"]], false, false],
     ["tests", [[TESTS_PATHS.feature, TESTS_PATHS.value]], false, true],
     ["tests of another kind", [[TESTS_PATHS.feature, "later"]], false, false],
-  ])("knows what the peer offers: %s", (_what, features, acknowledges, tests) => {
+  ])("reads the features of the peer: %s", (_what, features, acknowledges, tests) => {
     const { params } = fastdp({ flowCache: true }).prepare({ features: new Map(features) });
     expect([params.acknowledges, params.tests !== undefined, params.flowCache]).toEqual([
       ...[acknowledges, tests, true],
     ]);
   });
 
-  test("tests paths up to what the kernel knows of them, less the headers; not where nothing is measured", () => {
+  test("tests paths up to the kernel's path MTU less the headers; not with a fixed MTU", () => {
     const features = new Map([[TESTS_PATHS.feature, TESTS_PATHS.value]]);
     const { prepare, calls } = fastdp();
     const { tests } = prepare({ features }).params;
@@ -170,7 +170,7 @@ describe("a forwarder", () => {
     expect(fastdp({ measures: false }).prepare({ features }).params.tests?.limit(THERE)).toBeUndefined();
   });
 
-  test("is told of trouble with ESP only where it encrypts", () => {
+  test("reports trouble with ESP only if it encrypts", () => {
     const { prepare, state } = fastdp();
     const [clear, sealed] = [prepare(), prepare({ sessionKey: KEY })];
     const troubles = () => [clear, sealed].map(({ params }) => params.linkTrouble() || undefined);
@@ -181,7 +181,7 @@ describe("a forwarder", () => {
     expect(troubles()).toEqual(["no link", "no link"]);
   });
 
-  test("to another port is refused where we have connected: the peer's own port is told by nobody else", () => {
+  test("to another port is refused if we have connected: only then is the remote port the peer's own", () => {
     const { prepare } = fastdp();
     const error = () => {
       try {
@@ -204,7 +204,7 @@ describe("polls", () => {
   };
   const ticks = (forwarder: Noted) => forwarder.told.filter((each) => each === "tick").length;
 
-  test("are each 5 ms for 2 s at most, until it is established; each 200 ms while it is watched, else each second", () => {
+  test("run every 5 ms until a forwarder is established, for 2 s at most; every 200 ms while one is watched, else every second", () => {
     const { prepare, clock } = fastdp();
     const forwarder = prepare();
     usable(forwarder);
@@ -244,7 +244,7 @@ describe("polls", () => {
     expect([overlay.sources().size, overlay.pathMtus(), after.mock.calls.length]).toEqual([0, [], 0]);
   });
 
-  test("hand on what is new: the heartbeat, and frames once it is established", () => {
+  test("report new heartbeats, and frames once it is established", () => {
     const { prepare, state } = fastdp();
     const forwarder = prepare();
     const look = () => {
@@ -257,7 +257,7 @@ describe("polls", () => {
     const first = { at: 10n };
     state.heartbeat = first;
     expect(look()).toEqual([[3n, 4n], first]);
-    // The same once more is nothing new.
+    // The same heartbeat is not reported again.
     expect(look()).toEqual([[3n, 4n]]);
     state.neighbour = { ...state.neighbour, seen: 20n };
     expect(look()).toEqual([[3n, 4n]]);
@@ -271,7 +271,7 @@ describe("polls", () => {
   });
 });
 
-test("a forwarder that ends leaves the one after it, to the same peer, in use", () => {
+test("a forwarder that ends leaves its successor to the same peer in use", () => {
   const { prepare, overlay } = fastdp();
   const [first, second] = [prepare(), prepare({ remoteIp: "127.0.0.3" })];
   for (const each of [first, second]) {
@@ -284,7 +284,7 @@ test("a forwarder that ends leaves the one after it, to the same peer, in use", 
   expect([...overlay.sources()]).toEqual([parseIPv4("127.0.0.3")]);
 });
 
-test("what waits for the end of a graceful restart does not happen once the router stops", () => {
+test("ESP associations are not settled after a graceful restart if the router has stopped", () => {
   const [stopped, running] = [fastdp(), fastdp()];
   stopped.overlay.freeze();
   for (const { clock } of [stopped, running]) clock.advance(600_000);

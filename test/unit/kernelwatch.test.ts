@@ -164,7 +164,7 @@ describe("listening", () => {
     const watching = listen(() => readFd, { message() {}, lost() {}, failed() {} });
     watching.stop();
     closeSync(writeFd);
-    // The kernel gives the lowest number that is free: not always the pipe's, as other tests of the process close files, too.
+    // The kernel returns the lowest free descriptor: not always the pipe's, as other tests of the process close files, too.
     const opened: number[] = [];
     do opened.push(openSync("/dev/null", "r"));
     while (Math.max(...opened) < readFd);

@@ -1,5 +1,5 @@
-// Rings of as many entries as there may be, of a peer that sends ever others: no step of the event loop writes or encodes one,
-// and what is ours is on disk all the same.
+// Rings of the maximum length, from a peer that sends a new one each time: no step of the event loop writes or encodes a whole
+// one, and our ranges are on disk all the same.
 import { jscDescribe } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { cidrRange, parseCidr } from "../../lib/address/ipv4.ts";
@@ -228,9 +228,9 @@ test("are merged in a few walks along both, by names that are compared as they a
   expect(jscDescribe(merged.entries[9]?.peer)).not.toContain("rope");
 });
 
-test("that change what is ours each time are merged at a pace; one that does not is merged meanwhile", () => {
+test("that change our ranges are merged at a limited rate; one that does not is merged meanwhile", () => {
   const { allocator, clock, saved, slices } = subject();
-  /** A third of the addresses of the liar's half is ours, another third by each version. */
+  /** Each version gives us another third of the addresses in the liar's half. */
   const gifts = (version: number, other = LIAR) => {
     const entries = [{ token: start, peer: ONE, version: 0, free: 0 }];
     for (let i = 0; i < MAX_ENTRIES - 1; i++)
@@ -254,7 +254,7 @@ test("that change what is ours each time are merged at a pace; one that does not
     clock.advance(0);
   }
   expect([merged, saved.length]).toEqual([2, 2]);
-  // What is ours by it is ours already; the rest is another peer's.
+  // It leaves our ranges as they are, and gives the rest to another peer.
   const ghost = nameFromNumber(1_000n);
   const idle = function* () {
     yield* finish(allocator.gossiper.onGossip(gifts(2, ghost), LIAR));
@@ -271,7 +271,7 @@ test("that change what is ours each time are merged at a pace; one that does not
   expect(times[3]).toBeLessThan(4_200);
 });
 
-test("are merged in steps, in which few entries are read", () => {
+test("are merged in steps that read few entries each", () => {
   let reads = 0;
   const counted = (version: number): Entry[] =>
     Array.from({ length: MAX_ENTRIES }, (_, i) => ({
@@ -305,10 +305,10 @@ describe("while a ring is merged", () => {
   const SIZE = 4_096;
   const ghost = (i: number) => nameFromNumber(BigInt(1_000 + i));
 
-  /** A ring by which both halves are cut to pieces of peers that there are not; ours, which is free, too. */
+  /** Return a ring that splits both halves, also ours, which is free, among peers that do not exist. */
   function taking(version: number): Uint8Array {
     const size = (end - start) / SIZE;
-    // No range of ours is granted or donated at such an odd address.
+    // Odd tokens: ranges that we grant or donate do not start at one.
     const entries = Array.from({ length: SIZE }, (_, i) => ({
       ...{ token: start + i * size + Math.sign(i), peer: ghost(i), version, free: 1 },
     }));
@@ -326,10 +326,10 @@ describe("while a ring is merged", () => {
     return steps;
   };
   const STEPS = toEnd(hearing(subject().allocator, 1));
-  /** The steps of the merge are the last ones: to decode takes steps of 64 entries. */
+  /** The merge takes the last steps, after decoding in steps of 64 entries. */
   const AT = Array.from({ length: 24 }, (_, i) => STEPS - 1 - i);
 
-  test.each(AT)("what we grant in step %# from the end is kept", (at) => {
+  test.each(AT)("a range that we grant in step %# from the end is kept", (at) => {
     const { allocator, saved } = subject();
     const work = hearing(allocator, 1);
     for (let i = 0; i < at; i++) work.next();
@@ -344,7 +344,7 @@ describe("while a ring is merged", () => {
     expect(saved.at(-1)?.entries).toEqual(allocator.ring.entries);
   });
 
-  test.each(AT)("an address that is taken into use in step %# from the end stays ours", async (at) => {
+  test.each(AT)("an address that is allocated in step %# from the end stays ours", async (at) => {
     const { allocator } = subject();
     const work = hearing(allocator, 1);
     for (let i = 0; i < at; i++) work.next();
@@ -358,7 +358,7 @@ describe("while a ring is merged", () => {
     allocator.stop();
   });
 
-  test("an address that comes into use without a word to the ring stays ours, too", () => {
+  test("an address that is claimed without a change of the ring stays ours, too", () => {
     const space = new Space();
     const store = new MemoryDisk().mount();
     const config = { ourName: ONE, universe: SUBNET };
@@ -378,7 +378,7 @@ describe("while a ring is merged", () => {
     expect(persistent.ring.owner(start + 7)).toBe(ONE);
   });
 
-  test("another that arrives is merged after it, also where the first is given up", () => {
+  test("another ring is merged after it, also if the first merge is cancelled", () => {
     for (const givenUp of [false, true]) {
       const { allocator } = subject();
       const [first, second] = [hearing(allocator, 1), hearing(allocator, 2)];

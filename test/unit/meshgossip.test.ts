@@ -953,7 +953,7 @@ test("framing: the longest message, and no longer one; whatever is incomplete wa
   const gobHeader = (length: number) => gob.frame(new Uint8Array(length)).subarray(0, 10);
   expect(gob.lengthOf(gobHeader(MAX_MESSAGE - 16))).toBe(gob.frame(new Uint8Array(MAX_MESSAGE - 16)).length);
   expect(() => gob.lengthOf(gobHeader(MAX_MESSAGE + 1))).toThrow("gob message of");
-  // As it is refused by its first byte, nothing is awaited of it.
+  // The first byte is enough to refuse it.
   expect(() => gob.lengthOf(Uint8Array.of(0x80))).toThrow("gob number of 128 bytes");
 });
 

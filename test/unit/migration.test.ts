@@ -221,7 +221,7 @@ test.each<[string, string[], Record<string, unknown>, string[]]>([
   expect(optionsOf({ args, password: "other" }).options["password"]).toBe(password);
 });
 
-/** Its options with a value (weave 2.8: prog/weaver/main.go), and what they are called here; undefined for what has no use here. */
+/** The original's options with a value (weave 2.8: prog/weaver/main.go), and their names here; undefined for unused ones. */
 const OPTIONS: Readonly<Record<string, string | undefined>> = {
   ...Object.fromEntries(
     [
@@ -240,7 +240,7 @@ const OPTIONS: Readonly<Record<string, string | undefined>> = {
 };
 
 test.each(Object.entries(OPTIONS))(
-  "option %s of the original is %p here, its value no peer",
+  "option %s of the original becomes %p, and its value is not a peer",
   (name, ours) => {
     const options = ours === undefined ? {} : { [ours]: "x" };
     for (const args of [

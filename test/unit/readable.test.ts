@@ -13,7 +13,7 @@ const isOpen = (fd: number) => {
   }
 };
 
-/** What a descriptor leads to: its number alone may be another file's by now. */
+/** Return the target of a descriptor: another file may have its number by now. */
 const target = (fd: number) => {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);

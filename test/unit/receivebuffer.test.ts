@@ -1,11 +1,11 @@
-// Bytes of a stream, in pieces: what comes out is what went in, and memory and copies are in proportion to it.
+// The receive buffer returns the bytes that were pushed; its memory and copies are in proportion to them.
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { atOnce } from "../../lib/clock/slices.ts";
 import { lengthPrefixed, takeMessage } from "../../lib/mesh/framing.ts";
 import { BLOCK, ReceiveBuffer, SHORT } from "../../lib/mesh/receivebuffer.ts";
 import { fc } from "../support/fastcheck.ts";
 
-test("what was put in comes out, whatever the pieces", () => {
+test("returns the pushed bytes, whatever the sizes of pieces", () => {
   const lengths = fc.oneof(fc.nat(64), fc.nat(SHORT + 8), fc.nat(3 * BLOCK));
   fc.assert(
     fc.property(fc.array(fc.tuple(lengths, lengths), { maxLength: 30 }), (steps) => {
@@ -44,7 +44,7 @@ test("a message is taken piece by piece, while more bytes arrive", () => {
   expect([steps, buffer.take(2)]).toEqual([3, Uint8Array.of(2, 2)]);
 });
 
-describe("counted", () => {
+describe("memory and copies", () => {
   const set = spyOn(Uint8Array.prototype, "set");
   afterEach(() => set.mockClear());
   const copied = () => set.mock.calls.splice(0).map(([bytes]) => bytes.length);
@@ -75,7 +75,7 @@ describe("counted", () => {
     },
   );
 
-  test("bytes one by one take no more memory than a block beside them", () => {
+  test("single bytes take at most one block more memory than their number", () => {
     const buffer = new ReceiveBuffer();
     const blocks = new Set<ArrayBufferLike>();
     const push = (bytes: Uint8Array) => {
@@ -85,7 +85,7 @@ describe("counted", () => {
     };
     for (let i = 0; i < 100_000; i++) push(Uint8Array.of(i));
     expect(blocks.size * BLOCK).toBeLessThanOrEqual(buffer.length + BLOCK);
-    // Long ones in between leave the rest of a block to the next short one.
+    // After a long piece, the next short one continues the block.
     for (let i = 0; i < 1_000; i++) {
       push(Uint8Array.of(i));
       buffer.push(new Uint8Array(SHORT + 1));

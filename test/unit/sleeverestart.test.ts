@@ -208,7 +208,7 @@ test("the engine's thread starts with the first link, and gets tables at once", 
   const first = open();
   first.addLink("sleeve", 2, nameFromNumber(2n));
   while (first.crypto === undefined) await Bun.sleep(1);
-  // The kernel has its own at once, too: nothing waits for the clock.
+  // No timer: the kernel gets its tables at once, too.
   first.configure(NO_TABLES);
   while (first.counters.get(COUNTERS.messages) < 2) await Bun.sleep(1);
   expect(await first.stop()).toBe(true);
@@ -221,7 +221,7 @@ test("the engine's thread starts with the first link, and gets tables at once", 
   closePipe(tap);
 });
 
-test("an engine has failed that handles nothing of what it has to: for 60 s when it starts, for 10 s later", async () => {
+test("an engine that handles no message fails after 60 s while it starts, after 10 s later", async () => {
   const stuckAfter = async (ready: boolean, handles: (at: number) => boolean) => {
     const worker = Object.assign(new EventEmitter(), { terminate: async () => void worker.emit("exit", 0) });
     const made = spyOn(threads, "Worker").mockImplementation((() => worker) as never);

@@ -89,9 +89,9 @@ test("both builds of libsodium seal alike", async () => {
   expect(sealed[0]?.length).toBeGreaterThan(1400);
 });
 
-/** 40,000 frames: a number gets a digit more at the edges below, however many went before. */
+/** 40,000 frames: the edges below are tested whatever the volume. */
 const GIGABYTES = Number(process.env["GIGABYTES"] ?? 0.05);
-/** Where a number gets a digit more, in the fields that hold it: frames on both sides of each. */
+/** Sequence numbers at which a byte or a field overflows: frames are sent on both sides of each. */
 const EDGES = [2 ** 16, 2 ** 24, 2 ** 31, 2 ** 32, 2 ** 48];
 const AROUND = 1_000;
 

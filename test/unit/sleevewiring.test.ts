@@ -1,4 +1,4 @@
-// Sleeve between the mesh and its engine: what each is told of the other, and which datagrams the kernel lets through.
+// Sleeve between the mesh and its engine: the messages between them, and the datagrams that the kernel's filter allows.
 import { afterEach, beforeEach, describe, expect, type Mock, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
@@ -23,7 +23,7 @@ const nothing = () => {};
 let close: Mock<typeof fs.closeSync>;
 let open: Mock<typeof sockets.openSleeveSocket>;
 let filter: Mock<() => unknown>;
-/** What the filter in the kernel is told. */
+/** Calls of the filter in the kernel. */
 let filtered: unknown[][];
 beforeEach(() => {
   filtered = [];
@@ -40,7 +40,7 @@ afterEach(() => {
   for (const spy of [close, open, filter]) spy.mockRestore();
 });
 
-/** A sleeve whose engine only takes notes; `ends` is whether it releases its files. */
+/** Return a sleeve overlay whose engine records its messages; `ends` tells whether the engine releases its files. */
 function sleeve({ aegis = false, ends = true }: { aegis?: boolean; ends?: boolean } = {}) {
   const clock = new SimulatedClock(1_000);
   const engines: {
@@ -81,7 +81,7 @@ function sleeve({ aegis = false, ends = true }: { aegis?: boolean; ends?: boolea
 
 const REMOTE = { address: parseIPv4("127.0.0.2"), port: 6_783 };
 
-test("the engine gets its files, the name, and whether it is to load AEGIS", () => {
+test("the engine gets its descriptors, our name, and whether to load AEGIS", () => {
   for (const aegis of [false, true]) {
     const { engine, overlay } = sleeve({ aegis });
     expect(engine().setup).toEqual({
@@ -102,7 +102,7 @@ test("the engine gets its files, the name, and whether it is to load AEGIS", () 
 });
 
 describe("a connection", () => {
-  test("is a link of the engine, whose datagrams pass from its peer's address, until it ends", () => {
+  test("is a link of the engine, with datagrams from the peer's address allowed, until it stops", () => {
     const { connect, told, calls } = sleeve();
     const connection = connect();
     const name = nameToBytes(OTHER);
@@ -125,7 +125,7 @@ describe("a connection", () => {
     expect([filtered.at(-1), connection.route]).toEqual([["remove", OTHER, 0], undefined]);
   });
 
-  test("of a peer that has connected has no address before its first datagram", () => {
+  test("that is inbound has no remote address before the first datagram", () => {
     const { connect, engine, told } = sleeve();
     const connection = connect({ outbound: false });
     connection.confirm();
@@ -152,7 +152,7 @@ describe("a connection", () => {
     expect(overlay.features()).toEqual(aegis ? { [AEGIS.feature]: AEGIS.value } : {});
   });
 
-  test("is not sealed by what the engine could not load", () => {
+  test("does not use AEGIS if the engine could not load it", () => {
     const { connect, overlay, engine, told } = sleeve({ aegis: true });
     engine().say({ type: "ready", crypto: "wasm", aegis: true });
     expect(overlay.features()).toEqual({ [AEGIS.feature]: AEGIS.value });
@@ -162,7 +162,7 @@ describe("a connection", () => {
     expect(told()[0]).toMatchObject({ params: { cipher: "secretbox" } });
   });
 
-  test("needs a number of its peer", () => {
+  test("is refused if its peer has no number", () => {
     const { connect } = sleeve();
     expect(() => connect({ remotePeer: Peer.placeholder(nameFromNumber(3n)) })).toThrow(
       "too many peers for the link numbers of sleeve",
@@ -170,7 +170,7 @@ describe("a connection", () => {
   });
 });
 
-test("numbers of links are used again last, with counters of their own; those for relaying pass no datagrams", () => {
+test("link numbers are reused last, with new counters; VXLAN links do not allow datagrams", () => {
   const { overlay, told } = sleeve();
   expect(["a", "b"].map(() => overlay.addLink("vxlan", 2, OTHER))).toEqual([0, 1]);
   expect(filtered).toEqual([]);
@@ -187,7 +187,7 @@ test("numbers of links are used again last, with counters of their own; those fo
   ]);
 });
 
-test("tables, frames and the TAP link go to the engine as they are; its counters come with the kernel's", () => {
+test("tables, frames and TAP events go to the engine unchanged; diagnostics add the kernel's counters to its own", () => {
   const { overlay, told, engine, calls } = sleeve();
   const tables = { self: 1 } as never;
   overlay.configure(tables);
@@ -203,7 +203,7 @@ test("tables, frames and the TAP link go to the engine as they are; its counters
   expect(overlay.diagnostics()).toMatchObject({ crypto: "", sent: 0, strangers: 9 });
 });
 
-test("an error of the engine is told with its stack the first time, and logged", () => {
+test("an error of the engine is recorded with its stack, and logged once", () => {
   const { engine, logged } = sleeve();
   using noted = spyOn(unexpected, "noteFailure").mockImplementation(nothing);
   engine().say({ type: "error", reason: "out of range", stack: "at x" });
@@ -214,7 +214,7 @@ test("an error of the engine is told with its stack the first time, and logged",
   expect(logged).toEqual(["sleeve lost a frame: out of range"]);
 });
 
-test("with the engine all links end, in the kernel too; another one starts with none, unless sleeve has stopped", async () => {
+test("all links end with the engine, also in the filter; another engine starts without links, unless sleeve has stopped", async () => {
   const { connect, engine, engines, failed, overlay, clock, calls } = sleeve();
   connect();
   const second = connect();
@@ -236,17 +236,14 @@ test("with the engine all links end, in the kernel too; another one starts with 
   expect(engines.length).toBe(2);
 });
 
-test.each([[true], [false]])(
-  "the socket is closed with the engine, where that has let go of it: %p",
-  async (ends) => {
-    const { overlay } = sleeve({ ends });
-    expect(await overlay.stop()).toBe(ends);
-    expect(close.mock.calls).toEqual(ends ? [[UDP]] : []);
-    expect(filtered).toEqual([["close"]]);
-  },
-);
+test.each([[true], [false]])("the socket is closed only if the engine has released it: %p", async (ends) => {
+  const { overlay } = sleeve({ ends });
+  expect(await overlay.stop()).toBe(ends);
+  expect(close.mock.calls).toEqual(ends ? [[UDP]] : []);
+  expect(filtered).toEqual([["close"]]);
+});
 
-test("without the filter, all datagrams wake the engine: a warning says so", () => {
+test("a warning says that without the filter all datagrams wake the engine", () => {
   filter.mockImplementation(() => {
     throw new Error("not permitted");
   });

@@ -157,7 +157,7 @@ test("results that are there already, and those that take work", () => {
   expect([atOnce(finish<number>(seven())), atOnce(finish<number>(8))]).toEqual([7, 8]);
 });
 
-test("work that waits for other work is looked at once a turn, and goes on when that ends or is given up", () => {
+test("work that waits for other work is polled once a turn, and continues when that ends or is cancelled", () => {
   const inner = new SimulatedClock();
   let turns = 0;
   let worked = 0;
@@ -207,7 +207,7 @@ test("work that waits for other work is looked at once a turn, and goes on when 
   expect(events).toEqual(["first", "second", "third"]);
 });
 
-test("work that waits for a time goes on after it, is counted meanwhile, and can be given up", () => {
+test("work that waits for a time continues after it, is counted as waiting, and can be cancelled", () => {
   const clock = new SimulatedClock();
   const slices = new Slices(clock);
   const events: string[] = [];

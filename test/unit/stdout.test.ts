@@ -1,4 +1,4 @@
-// Standard output by write(2): in processes of their own, as it is a file of the whole process.
+// Standard output by write(2), in child processes: the test's own process shares it.
 import { describe, expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
@@ -27,13 +27,13 @@ function start(stdout: "pipe" | number, mode: string) {
 }
 
 describe("standard output", () => {
-  test("a pipe that does not block gets all, however slow its reader is", async () => {
+  test("all bytes reach a non-blocking pipe, however slow its reader is", async () => {
     const child = start("pipe", "pipe");
     expect(await new Response(child.stdout as ReadableStream).text()).toBe(`${"é".repeat(1 << 20)}\nx`);
     expect(await new Response(child.stderr).text()).toBe("false\n");
   });
 
-  test("an error of the kernel is thrown at once", async () => {
+  test("a write error is thrown at once", async () => {
     const full = openSync("/dev/full", "w");
     try {
       expect(await new Response(start(full, "file").stderr).text()).toBe("ENOSPC\nfalse\n");

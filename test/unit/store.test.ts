@@ -241,7 +241,7 @@ test("a file that could not be opened in place of a removed one is opened later,
   expect(readdirSync(folder)).toEqual(["weave.db"]);
 });
 
-/** The error of the file system with this code. */
+/** Return an error of the file system with this code. */
 const errno = (code: string, text: string, syscall: string) =>
   Object.assign(new Error(`${code}: ${text}, ${syscall} '${folder}'`), { code, syscall, path: folder });
 const failing = (error: () => Error) => () => {
@@ -257,15 +257,15 @@ const textOf = (open: () => unknown) => {
 };
 const roomOf = (bavail: number) => ({ bavail, bsize: 4_096 }) as never;
 
-describe("a file that a disk refuses", () => {
-  /** A change that SQLite refuses. */
+describe("a change that cannot be saved", () => {
+  /** Make a change that SQLite refuses. */
   const change = () => {
     const store = Store.open(path);
     const rows = store.rows("room", v.string());
     using query = spyOn(Database.prototype, "query");
     rows.get("a");
     const [database] = query.mock.contexts as Database[];
-    // Each connection has its own.
+    // A temporary trigger belongs to one connection.
     database?.run("CREATE TEMP TRIGGER refuse BEFORE INSERT ON state BEGIN SELECT RAISE(ABORT, 'no'); END");
     try {
       return { told: textOf(() => rows.set("a", "1")), advice: store.problems()[0]?.Advice };
@@ -274,7 +274,7 @@ describe("a file that a disk refuses", () => {
     }
   };
 
-  test("is on one with less than 64 kB, which has to be freed; it is none once there is room", () => {
+  test("asks for free space on a disk with less than 64 kB; the problem ends once there is more", () => {
     for (const [blocks, remedy] of [
       [15, "free space on that disk"],
       [16, "check that disk"],
@@ -299,7 +299,7 @@ describe("a file that a disk refuses", () => {
       expect(store.problems()).toMatchObject([{ Advice: "free space on that disk" }]);
       statfs.mockImplementation(() => roomOf(16));
       expect(store.problems()).toEqual([]);
-      // What cannot be told is no lack of room.
+      // An error of statfs does not count as a full disk.
       statfs.mockImplementation(failing(() => errno("EACCES", "permission denied", "statfs")) as never);
       expect(store.problems()).toEqual([]);
     } finally {
@@ -314,7 +314,7 @@ describe("a file that a disk refuses", () => {
       "the file system of /state is read-only: mount it read-write, or move the file with WEAVE_STATE_DIR",
     ],
     ["EACCES", "/state cannot be written to: permission denied"],
-  ])("is in a folder that cannot be written to (%s)", (code, remedy) => {
+  ])("names the folder that cannot be written to (%s)", (code, remedy) => {
     expect(change().advice).toBe("check that disk");
     using _ = spyOn(fs, "accessSync").mockImplementation(
       failing(() => errno(code, "permission denied", "access")) as never,
@@ -345,7 +345,7 @@ describe("a damaged file that cannot be copied", () => {
     expect(readdirSync(folder)).toEqual([expect.stringMatching(/^weave\.db\.damaged-/)]);
   });
 
-  test("nor moved stays where it is, with what to do", () => {
+  test("nor moved stays where it is; the error says what to do", () => {
     damaged();
     using _copy = spyOn(fs, "copyFileSync").mockImplementation(
       failing(() => errno("EROFS", "read-only file system", "copyfile")) as never,
@@ -360,7 +360,7 @@ describe("a damaged file that cannot be copied", () => {
   });
 });
 
-test("what is wrong with a value says in which room, and is refused before it is written", () => {
+test("an invalid value is refused before it is written; the error names its key and room", () => {
   const store = Store.open(path);
   const rows = store.rows("room", v.pipe(v.string(), v.maxLength(1, "too long")));
   expect(textOf(() => rows.set("key", "22"))).toBe(

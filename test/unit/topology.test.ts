@@ -91,7 +91,7 @@ test("a short id that its owner leaves passes to the next claimant, and everybod
   expect(events).toEqual(["1 gone", "short ids", "1 gone"]);
 });
 
-test("peers that come and go with their connections leave as much room as there was", () => {
+test("peers that are removed with their connections free all of the counts", () => {
   const { peers, apply, connect, hold } = topology();
   const size = 24;
   for (let round = 0; round < 4; round++) {
@@ -100,13 +100,13 @@ test("peers that come and go with their connections leave as much room as there 
     );
     for (const a of crowd) for (const b of crowd) if (a !== b) connect(a, b);
     const held = size * (size - 1);
-    // Heard of again, they take no more room.
+    // Received again, they are not counted twice.
     for (const fresh of [size, 0]) {
       expect(apply(...crowd)).toHaveLength(fresh);
       expect(peers.size).toBe(size + 1);
       expect(peers.connectionCounts).toEqual({ all: held, established: held });
     }
-    // A newer word has fewer connections.
+    // A newer version has fewer connections.
     expect(apply(peer(2, { uid: BigInt(round + 1), version: round + 1 }))).toHaveLength(1);
     expect(peers.connectionCounts.all).toBe(held - (size - 1));
     hold(undefined);

@@ -138,7 +138,7 @@ describe("rates", () => {
     expect(rate()).toBe(1_000);
   });
 
-  test("come with when a silent connection was last heard from, by the wall clock", () => {
+  test("contain the wall time at which a silent connection was last heard from", () => {
     const { clock, report, look } = watched();
     const vitals = { Silent: true, LastHeardMs: 5_000 };
     Object.assign(report.Router, {

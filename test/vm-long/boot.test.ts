@@ -134,5 +134,5 @@ test("everything is back after a reboot, a crash and a hang", async () => {
     expect.stringContaining("cannot resolve peer"),
     "0",
   ]);
-  expect(of.get("stopped")?.trim()).toBe("stopped the router; containers keep talking\ninactive");
+  expect(of.get("stopped")?.trim()).toBe("stopped the router; the fast datapath keeps forwarding\ninactive");
 }, 960_000);

@@ -22,7 +22,7 @@ const ALERTS: readonly Alert[] = [
     for: "2m",
     severity: "critical",
     summary:
-      "the router on {{ $labels.instance }} does not answer; containers there keep talking, new ones get no address",
+      "the router on {{ $labels.instance }} does not answer; traffic over the fast datapath continues, new containers get no address",
     topic: TROUBLE,
     section: "is-all-well",
   },

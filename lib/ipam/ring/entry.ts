@@ -30,7 +30,7 @@ const MAX_VERSION = 2 ** 32 - 1;
 /** Entries of a ring: less than 1 MB on the wire, where a message may have 10 MB. */
 export const MAX_ENTRIES = 32_768;
 
-/** Entries that are handled in one step of work: less than 1 ms. */
+/** Entries per step of work; a step takes less than 1 ms. */
 export const STEP = 1_024;
 
 export type RingErrorCode = "different-seeds" | "different-range" | "invalid";

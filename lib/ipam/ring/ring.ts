@@ -33,13 +33,13 @@ export interface RingRange {
   readonly range: AddressRange;
 }
 
-/** What a merge makes of a ring. */
+/** The result of a merge. */
 export interface RingDraft extends Merged {
-  /** The entries that were merged into, and what comes of them. */
+  /** Entries of the ring when the merge began. */
   readonly before: readonly Entry[];
   readonly entries: readonly Entry[];
   readonly seeds: readonly PeerName[];
-  /** What is ours then. */
+  /** Our ranges after the merge. */
   readonly owned: readonly AddressRange[];
 }
 
@@ -193,7 +193,7 @@ export class Ring implements RingState {
     this.#set(entries);
   }
 
-  /** Return what a merge of another ring makes of this one, in steps: see mergeRings(). Throws RingError. */
+  /** Return the result of merging another ring into this one, in steps: see mergeRings(). Throws RingError. */
   *merging(other: RingState, hasAllocations: HasAllocations): Work<RingDraft> {
     const ours = { ...this.state(), peer: this.peer };
     const seeds = ours.seeds.length > 0 ? ours.seeds : [...other.seeds];
@@ -202,7 +202,7 @@ export class Ring implements RingState {
     return { ...merged, before: ours.entries, seeds, owned };
   }
 
-  /** Become what a merge makes of this ring; false where it has changed since that began. */
+  /** Replace this ring by the result of a merge. Return false if it has changed since the merge began. */
   adopt({ before, entries, seeds, owned }: RingDraft): boolean {
     if (before !== this.#entries) return false;
     this.#entries = entries;

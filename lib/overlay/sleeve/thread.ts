@@ -121,7 +121,7 @@ class EngineThread {
     queueForEngine(this.#waiting, message);
     if (!this.#worker && message.type === "add") this.#start();
     if (!this.#ready) return;
-    // The kernel hands the engine frames by tables that are applied right after its own.
+    // The kernel's tables are applied right after these: the engine would drop frames that the kernel hands it before.
     if (message.type === "tables" && this.#writer.backlog === 0) return this.#flush();
     this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
   }

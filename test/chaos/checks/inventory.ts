@@ -1,5 +1,4 @@
-// What a host has while nothing runs on it but our own programs: kernel state and files, without what differs from boot to boot
-// or from peer to peer.
+// Kernel state and files of a host on which only our own programs run, without what differs between boots or between peers.
 import { readdirSync } from "node:fs";
 import { type KernelState, kernelState } from "../../support/kernelstate.ts";
 import type { World } from "../world.ts";
@@ -9,16 +8,16 @@ export interface Inventory {
   readonly files: readonly string[];
 }
 
-/** Of hosts, by number. */
+/** Inventories by host number. */
 export type Remembered = ReadonlyMap<number, Inventory>;
 
-/** Differs from boot to boot, or from peer to peer. */
+/** Lines that differ between boots or between peers. */
 const VOLATILE =
   /table ip filter \{(?!.*WEAVE)|network mtu|ct mark|eth0|fe80::|inet6| qdiscs: |\.address |\.broadcast |permaddr|link_netns|numtxqueues|expose|fdb|routes6|"elements|tag|elements = |sleeve-\d+.*(tun|mac)/;
 const MAC = /([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}/g;
 const LOOSE_FILES = /-(wal|shm)$|^filler$/;
 
-/** Return that of a host. */
+/** Return the inventory of a host. */
 export async function inventory(world: World, host: number): Promise<Inventory> {
   const on = world.host(host);
   const kernel = await kernelState(on.netns);

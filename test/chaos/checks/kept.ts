@@ -1,13 +1,13 @@
-// What the programs keep of a host's kernel state: all that was there before the first container, whatever others do to it.
+// Kernel state that the programs maintain: all that was there before the first container, whatever others do to it.
 import { type Model, numbers } from "../model.ts";
 import type { World } from "../world.ts";
 import { inventory, type Remembered } from "./inventory.ts";
 
-/** Of what is theirs; the rest is the host's. */
+/** State of the programs; the rest is the host's. */
 const OURS = /^(links|ports|qdiscs|filters|sysctls|rules): |^nftables: table (ip weave|\w+ weave-npc) /;
 const MAX_LINES = 10;
 
-/** Return what is missing on hosts where both programs run; nothing before there is anything to compare with. */
+/** Return what is missing on hosts where both programs run; nothing for a host without an earlier inventory. */
 export async function missingState(
   world: World,
   model: Model,
@@ -24,7 +24,7 @@ export async function missingState(
   return (await Promise.all(missing)).flat().slice(0, MAX_LINES);
 }
 
-/** The same, of two states of one host. */
+/** Return the lines of `before`, state of the programs, that are missing now. */
 export function missingIn(before: readonly string[], now: readonly string[]): string[] {
   const there = new Set(now);
   return before.filter((line) => OURS.test(line) && !there.has(line));
