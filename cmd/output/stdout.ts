@@ -2,20 +2,13 @@
 // command; only code for terminals uses it.
 import { writeSync } from "node:fs";
 import { EAGAIN } from "../../lib/sys/errno.ts";
+import { POLLOUT, pollFile } from "../../lib/sys/pollfile.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
 
 const STDOUT = 1;
 /** asm-generic/ioctls.h; struct termios has 36 bytes, on some processors 44. */
 const TCGETS = 0x5401;
 const TERMIOS_SIZE = 64;
-const POLLOUT = 4;
-
-/** Wait until standard output is writable or has an error, which the next write reports. */
-function awaitRoom(): void {
-  // struct pollfd: fd, events, revents.
-  const polled = new Uint8Array(Int32Array.of(STDOUT, POLLOUT).buffer);
-  trySyscall("ppoll", polled, 1, 0, 0, 8);
-}
 
 export const stdout = {
   isTTY: trySyscall("ioctl", STDOUT, TCGETS, new Uint8Array(TERMIOS_SIZE)) === 0,
@@ -28,7 +21,8 @@ export const stdout = {
         at += writeSync(STDOUT, bytes, at);
       } catch (error) {
         if (Math.abs((error as NodeJS.ErrnoException).errno ?? 0) !== EAGAIN) throw error;
-        awaitRoom();
+        // An error of the file is reported by the next write.
+        pollFile(STDOUT, POLLOUT, true);
       }
     }
   },

@@ -1,12 +1,12 @@
 // Processes by file descriptor (pidfd_open(2), Linux 5.3): unlike a pid, a pidfd is never reused for another process.
 import { closeSync } from "node:fs";
 import { ESRCH } from "./errno.ts";
+import { POLLIN, pollFile } from "./pollfile.ts";
 import { SysError, trySyscall } from "./syscall.ts";
 
 export const SIGKILL = 9;
 export const SIGTERM = 15;
 export const SIGCONT = 18;
-const POLLIN = 1;
 
 /** A handle of a process, running or ended; dispose of it after use. */
 export class Pidfd implements Disposable {
@@ -33,11 +33,7 @@ export class Pidfd implements Disposable {
 
   /** True once the process has ended, including as a zombie. */
   get ended(): boolean {
-    const poll = new Int32Array([this.fd, POLLIN]);
-    const timeout = new BigInt64Array(2);
-    const bytes = new Uint8Array(poll.buffer);
-    // A signal may interrupt it: then nothing is known yet.
-    return trySyscall("ppoll", bytes, 1, new Uint8Array(timeout.buffer), 0, 0) > 0;
+    return pollFile(this.fd, POLLIN, false);
   }
 
   [Symbol.dispose](): void {

@@ -2,9 +2,9 @@
 import type { Arena } from "./arena.ts";
 import { EAGAIN, EINTR } from "./errno.ts";
 import { lastErrno, rawSyscall } from "./libc.ts";
+import { POLLIN } from "./pollfile.ts";
 import { SysError, syscallNumber } from "./syscall.ts";
 
-const POLLIN = 1;
 const POLLERR = 8;
 const POLLHUP = 16;
 const POLLNVAL = 32;
