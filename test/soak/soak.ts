@@ -18,8 +18,12 @@ import { WARM_UP } from "./trend.ts";
 const INSIDE = "WEAVE_SOAK_INSIDE";
 const HOUR_MS = 3_600_000;
 const SAMPLE_MS = 60_000;
-/** One in so many steps starts a program anew; never one of host 1, whose series goes through. */
-const RESTART = 40;
+/**
+ * So many of STEPS steps start a program anew; never one of host 1, whose series goes through. It meets its peers anew as often
+ * in the warm-up as in a day after it: until some 150 times, compilers and allocator take memory for that.
+ */
+const RESTARTS = { warmUp: 30, after: 1 } as const;
+const STEPS = 40;
 const USUAL: readonly string[] = ["add", "add", "add", "remove", "remove", "policy"];
 const MAX_CONTAINERS = 10;
 
@@ -40,9 +44,9 @@ function positive(name: "hours" | "hosts" | "interval" | "seed"): number {
   process.exit(2);
 }
 
-function choose(model: Model, chance: Chance): Taken {
+function choose(model: Model, chance: Chance, restarts: number): Taken {
   for (;;) {
-    const name = chance.below(RESTART) === 0 ? "crash" : (chance.pick(USUAL) ?? "add");
+    const name = chance.below(STEPS) < restarts ? "crash" : (chance.pick(USUAL) ?? "add");
     if (name === "add" && model.containers.length >= MAX_CONTAINERS) continue;
     const args = stepNamed(name).choose(model, chance);
     const spared = name === "crash" && (args as { host: number } | undefined)?.host === 1;
@@ -84,11 +88,12 @@ async function soak(folder: string): Promise<number> {
     roundMs: 1_000,
     async next(model, world) {
       await look(model, world);
-      const ms = performance.now() - start;
+      const warmUp = performance.now() - start < WARM_UP * hours * HOUR_MS;
       // Without pauses, the warm-up takes less time.
-      const due = performance.now() + (ms < WARM_UP * hours * HOUR_MS ? 0 : intervalMs);
+      const due = performance.now() + (warmUp ? 0 : intervalMs);
       while (!stopped && performance.now() < due) await Bun.sleep(500);
-      return stopped || performance.now() - start > hours * HOUR_MS ? undefined : choose(model, chance);
+      if (stopped || performance.now() - start > hours * HOUR_MS) return undefined;
+      return choose(model, chance, warmUp ? RESTARTS.warmUp : RESTARTS.after);
     },
     tell: (step: Done) => appendFileSync(files.steps, `${JSON.stringify(step)}\n`),
   });
