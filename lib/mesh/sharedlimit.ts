@@ -1,11 +1,17 @@
-// A limit of bytes that many hold together. Above it, the holder that has held bytes for longest gives way: honest holders
-// are soon down to 0.
+// A limit of bytes that many connections hold together. Above it, the address that holds most gives way: one host cannot
+// displace the connections of others, however many it opens.
 
 import type { Limit } from "../sys/limit.ts";
 
-export class SharedLimit<Holder> {
+/** A connection that holds bytes. */
+export interface Holder {
+  /** The far end's address, without the port. */
+  readonly remoteIp: string;
+}
+
+export class SharedLimit<T extends Holder> {
   /** The one that has held bytes for longest first. */
-  readonly #held = new Map<Holder, number>();
+  readonly #held = new Map<T, number>();
   #total = 0;
 
   /** Holders that had to give way. */
@@ -25,12 +31,22 @@ export class SharedLimit<Holder> {
   }
 
   /** Note that `holder` holds `bytes` now. Returns the holder that has to give way; undefined within the limit. */
-  set(holder: Holder, bytes: number): Holder | undefined {
+  set(holder: T, bytes: number): T | undefined {
     this.#total += bytes - (this.#held.get(holder) ?? 0);
     if (bytes === 0) this.#held.delete(holder);
     else this.#held.set(holder, bytes);
     if (this.#total <= this.max) return undefined;
     this.#gaveWay++;
-    return this.#held.keys().next().value;
+    return this.#largest();
+  }
+
+  /** Return the holder of most bytes, of equal ones the one that has held them for longest, at the address of most bytes. */
+  #largest(): T {
+    const sums = new Map<string, number>();
+    for (const [{ remoteIp }, bytes] of this.#held) sums.set(remoteIp, (sums.get(remoteIp) ?? 0) + bytes);
+    const sum = ({ remoteIp }: T) => sums.get(remoteIp) ?? 0;
+    const own = (holder: T) => this.#held.get(holder) ?? 0;
+    const more = (a: T, b: T) => (sum(a) - sum(b) || own(a) - own(b)) > 0;
+    return [...this.#held.keys()].reduce((most, next) => (more(next, most) ? next : most));
   }
 }

@@ -27,7 +27,13 @@ const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
  * connection.
  */
 const RECEIVE_BUFFER = 128 * 1024;
-const backlog = new SharedLimit<(error: Error) => void>("unsent-bytes", MAX_BACKLOG_OF_ALL);
+const backlog = new SharedLimit<Reader>("unsent-bytes", MAX_BACKLOG_OF_ALL);
+
+/** A peer that has to read what waits for it. */
+interface Reader {
+  readonly remoteIp: string;
+  end(error: Error): void;
+}
 
 /** The bound of bytes that wait for peers, of all connections of this process. */
 export const unsentLimit = (): Limit => backlog.limit;
@@ -128,22 +134,24 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   if (fd !== undefined) setReceiveBuffer("size of a connection's receive buffer", fd, RECEIVE_BUFFER);
   let closed = false;
   let handler: StreamHandler | undefined;
+  const remoteIp = plainIp(socket.remoteAddress);
   const end = (error: Error) => {
     if (closed) return;
     closed = true;
-    backlog.set(end, 0);
+    backlog.set(reader, 0);
     socket.destroy();
     handler?.closed(error);
   };
+  const reader: Reader = { remoteIp, end };
   const stream: Stream = {
-    remoteAddress: joinHostPort(plainIp(socket.remoteAddress), socket.remotePort ?? 0),
+    remoteAddress: joinHostPort(remoteIp, socket.remotePort ?? 0),
     localAddress: joinHostPort(plainIp(socket.localAddress), socket.localPort ?? 0),
     write(bytes) {
       if (closed) return false;
       const room = socket.write(bytes);
       if (socket.writableLength > MAX_BACKLOG) end(new Error("the peer does not read"));
       else if (!room)
-        backlog.set(end, socket.writableLength)?.(new Error("the peer is the slowest of too many"));
+        backlog.set(reader, socket.writableLength)?.end(new Error("its host is the slowest of too many"));
       return room;
     },
     pause() {
@@ -162,7 +170,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     },
     close() {
       closed = true;
-      backlog.set(end, 0);
+      backlog.set(reader, 0);
       // What was written last, such as the reason in a handshake, is still sent.
       socket.end();
       setTimeout(() => socket.destroy(), 100);
@@ -171,7 +179,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   socket.on("error", (error) => end(streamError(error)));
   socket.on("close", () => end(new ClosedError()));
   socket.on("drain", () => {
-    backlog.set(end, 0);
+    backlog.set(reader, 0);
     handler?.drained();
   });
   handler = open(stream);

@@ -1,5 +1,5 @@
 // Unfinished handshakes: how many may wait, and which give way.
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { logfmt } from "../../lib/log/fields.ts";
@@ -13,7 +13,6 @@ import {
   type PendingHandshake,
 } from "../../lib/mesh/acceptbudget.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
-import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 
 function gate() {
   const clock = new SimulatedClock(1_000_000);
@@ -82,23 +81,6 @@ test("an address opens a burst of connections, then so many a second", () => {
   expect(admitted("10.0.0.1", 3000)).toBe(ACCEPTS_PER_S);
   clock.advance(3_600_000);
   expect(admitted("10.0.0.1", 3000)).toBe(ACCEPT_BURST);
-});
-
-describe("a limit that many share", () => {
-  test("who has held something for longest gives way", () => {
-    const limit = new SharedLimit<string>("bytes", 100);
-    expect(limit.set("slow", 10)).toBeUndefined();
-    expect(limit.set("honest", 60)).toBeUndefined();
-    expect(limit.set("slow", 30)).toBeUndefined();
-    expect(limit.set("honest", 0)).toBeUndefined();
-    expect(limit.set("honest", 60)).toBeUndefined();
-    expect(limit.set("late", 20)).toBe("slow");
-    expect(limit.set("slow", 0)).toBeUndefined();
-    expect(limit.total).toBe(80);
-    limit.set("honest", 0);
-    limit.set("late", 0);
-    expect(limit.total).toBe(0);
-  });
 });
 
 test("info lines of the mesh are bounded, and those left out are counted", () => {

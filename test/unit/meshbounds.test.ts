@@ -181,14 +181,34 @@ describe("the limit of connections", () => {
   });
 });
 
-test("a shared limit: within it nobody gives way, above it the one that holds bytes for longest", () => {
-  const limit = new SharedLimit<string>("bytes", 100);
-  expect([limit.set("a", 60), limit.set("b", 40), limit.total]).toEqual([undefined, undefined, 100]);
-  expect(limit.set("b", 41)).toBe("a");
-  limit.set("a", 0);
-  expect([limit.total, limit.set("a", 60)]).toEqual([41, "b"]);
-  limit.set("b", 0);
-  expect([limit.total, limit.set("a", 100), limit.set("a", 101)]).toEqual([60, undefined, "a"]);
+describe("a shared limit", () => {
+  const holder = (remoteIp: string) => ({ remoteIp });
+  const [a, b] = [holder("10.0.0.1"), holder("10.0.0.2")];
+
+  test("within it nobody gives way, above it the one that holds most, of equals the one that holds for longest", () => {
+    const limit = new SharedLimit<typeof a>("bytes", 100);
+    expect([limit.set(a, 60), limit.set(b, 40), limit.total]).toEqual([undefined, undefined, 100]);
+    expect(limit.set(b, 41)).toBe(a);
+    expect(limit.set(b, 60)).toBe(a);
+    limit.set(a, 0);
+    expect([limit.total, limit.set(a, 60)]).toEqual([60, b]);
+    limit.set(b, 0);
+    expect([limit.total, limit.set(a, 100), limit.set(a, 101)]).toEqual([60, undefined, a]);
+    expect(limit.limit).toEqual({ name: "bytes", value: 101, max: 100, refused: 4 });
+  });
+
+  test("an address with many connections gives way before others that hold less, however long", () => {
+    const limit = new SharedLimit<typeof a>("bytes", 100);
+    limit.set(b, 30);
+    const many = [9, 11, 10, 11, 10, 10].map((bytes) => {
+      const one = holder("10.0.0.1");
+      limit.set(one, bytes);
+      return one;
+    });
+    expect(limit.set(b, 40)).toBe(many[1]);
+    limit.set(many[1] ?? b, 0);
+    expect(limit.set(b, 51)).toBe(b);
+  });
 });
 
 test("of peers that are gone 50 a minute are named, the others counted", () => {

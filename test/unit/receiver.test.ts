@@ -4,7 +4,6 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices, type Work } from "../../lib/clock/slices.ts";
 import { lengthPrefixed } from "../../lib/mesh/framing.ts";
 import { MessageReceiver } from "../../lib/mesh/receiver.ts";
-import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 
 const MESSAGE = lengthPrefixed().frame(Uint8Array.of(1, 2, 3, 4, 5, 6));
 
@@ -44,17 +43,6 @@ test("the start of the next message counts from its own arrival, not from that o
   receiver.data(MESSAGE.subarray(4));
   expect(messages).toEqual([6, 6]);
   expect(buffered).toEqual([7, 0, 4, 0, 0]);
-});
-
-test("of many short waits and one long, the long one gives way", () => {
-  const limit = new SharedLimit<string>("bytes", 12);
-  const busy = subject();
-  const hold = (bytes: number) => limit.set("busy", bytes);
-  limit.set("busy", 3);
-  limit.set("flood", 6);
-  busy.receiver.data(MESSAGE.subarray(0, 4));
-  busy.receiver.data(Buffer.concat([MESSAGE.subarray(4), MESSAGE.subarray(0, 7)]));
-  expect(busy.buffered.map(hold).at(-1)).toBe("flood");
 });
 
 test("while a message is handled, later ones wait; an end in between stops it", () => {
