@@ -1,5 +1,6 @@
 // Framing of messages on a control connection: length-prefixed (protocol 2) or gob byte slices (protocol 1), sealed or
 // plain (mesh: protocol_crypto.go).
+import { free } from "../bytes/free.ts";
 import { viewOf } from "../bytes/view.ts";
 import type { Work } from "../clock/slices.ts";
 import type { Nacl } from "../crypto/nacl.ts";
@@ -40,7 +41,10 @@ export interface Framing {
 export function* takeMessage(framing: Framing, buffer: ReceiveBuffer): Work<Uint8Array | undefined> {
   const length = framing.lengthOf(buffer.peek(HEAD));
   if (length === undefined || buffer.length < length) return undefined;
-  return framing.unframe(yield* buffer.takeSliced(length));
+  const frame = yield* buffer.takeSliced(length);
+  const message = framing.unframe(frame);
+  if (message.buffer !== frame.buffer) free(frame);
+  return message;
 }
 
 /** Protocol 2: four bytes of length, big-endian. */

@@ -36,6 +36,7 @@ export class MessageReceiver {
   stop(): void {
     this.#stopped = true;
     this.#giveUp?.();
+    this.#buffer.clear();
   }
 
   /** Take bytes of the stream, after a message that was received before them. */

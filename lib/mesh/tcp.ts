@@ -3,6 +3,7 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { joinHostPort, splitHostPort } from "../address/hostport.ts";
+import { free } from "../bytes/free.ts";
 import { detached } from "../log/unexpected.ts";
 import { codeOf } from "../sys/cause.ts";
 import { causeOfFailedConnect } from "../sys/connectcause.ts";
@@ -190,6 +191,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   }
   socket.on("data", (chunk: Buffer) => {
     if (!closed) handler?.data(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    free(chunk);
   });
 }
 

@@ -80,6 +80,18 @@ describe("a stream", () => {
     ]).toEqual([1, []]);
   });
 
+  test("frees received bytes once they were handled", async () => {
+    const received: Uint8Array[] = [];
+    const there = recorder();
+    const handler = { ...there.handler, data: (bytes: Uint8Array) => void received.push(bytes) };
+    const stream = await dial(await listening(() => handler), recorder().handler);
+    stream.write(new Uint8Array(100_000));
+    stream.close();
+    await there.until("closed");
+    expect(received.length).toBeGreaterThan(0);
+    expect(received.map(({ buffer }) => buffer.byteLength)).toEqual(received.map(() => 0));
+  });
+
   test("is paused and resumed", async () => {
     const [here, there] = [recorder(), recorder()];
     const accepted = Promise.withResolvers<Stream>();
