@@ -11,7 +11,7 @@ import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
 import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
-import { matchTcpPort } from "../netlink/nftables/transport.ts";
+import { matchTcpPort, matchUdpPort } from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
 import { removeForwarding } from "./forwarding/forwarding.ts";
@@ -38,6 +38,8 @@ export interface FirewallSettings {
   readonly exposed: readonly Exposed[];
   /** TCP port of the control API; closed to all but the host itself. */
   readonly controlPort: number | undefined;
+  /** UDP ports of the overlays on all hosts. */
+  readonly overlayPorts?: readonly number[];
   /** Ranges of this host's containers: packets to them from outside keep their source address. */
   readonly local: readonly AddressRange[];
   /** Mark packets for the flow cache. */
@@ -72,10 +74,24 @@ const flowChain: Chain = {
   ],
 };
 
+/** Drop what comes from elsewhere to a TCP port of a loopback address. */
+function closedToOthers(port: number): Expression[] {
+  return [
+    ...matchLink("iifname", "lo", false),
+    ...matchAddress("daddr", LOOPBACK),
+    ...matchTcpPort(port),
+    verdict("drop"),
+  ];
+}
+
 /** Return the table for these settings. */
-export function firewallTable({ exposed, controlPort, local, flowCache = false }: FirewallSettings): Table {
+export function firewallTable(settings: FirewallSettings): Table {
+  const { exposed, controlPort, overlayPorts = [], local, flowCache = false } = settings;
   const fromUs = matchLink("iifname", BRIDGE);
   const toUs = matchLink("oifname", BRIDGE);
+  const beyondUs = matchLink("oifname", BRIDGE, false);
+  // Masqueraded, a container's packets would come from a peer, whose frames are believed where they are not encrypted.
+  const toOverlay = overlayPorts.map(matchUdpPort);
   return {
     ...FIREWALL,
     sets: [
@@ -97,6 +113,7 @@ export function firewallTable({ exposed, controlPort, local, flowCache = false }
         name: "forward",
         base: { type: "filter", hook: "forward", priority: FILTER, policy: "accept" },
         rules: [
+          ...toOverlay.map((match) => [...fromUs, ...beyondUs, ...match, verdict("drop")]),
           [...fromUs, verdict("accept")],
           ...exposed.map(({ cidr }) => [...toUs, ...matchAddress("daddr", cidr), verdict("accept")]),
           [...toUs, ...matchEstablished(), verdict("accept")],
@@ -106,17 +123,10 @@ export function firewallTable({ exposed, controlPort, local, flowCache = false }
       {
         name: "input",
         base: { type: "filter", hook: "input", priority: FILTER, policy: "accept" },
-        rules:
-          controlPort === undefined
-            ? []
-            : [
-                [
-                  ...matchLink("iifname", "lo", false),
-                  ...matchAddress("daddr", LOOPBACK),
-                  ...matchTcpPort(controlPort),
-                  verdict("drop"),
-                ],
-              ],
+        rules: [
+          ...toOverlay.map((match) => [...fromUs, ...match, verdict("drop")]),
+          ...(controlPort === undefined ? [] : [closedToOthers(controlPort)]),
+        ],
       },
     ],
   };

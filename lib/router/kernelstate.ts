@@ -49,7 +49,7 @@ export interface HostSettings {
 export function keepHost(
   reconciler: Reconciler,
   exposure: Exposure,
-  { route, filter, address, mtu, controlPort, flowCache }: HostSettings,
+  { route, filter, address, mtu, port, controlPort, flowCache }: HostSettings,
   exposed: () => void,
   log: Log,
 ): ForwardingResource {
@@ -60,7 +60,10 @@ export function keepHost(
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
     return { name: each, value: "1" };
   });
-  const firewall = () => ({ exposed: exposure.exposed, controlPort, local: exposure.local, flowCache });
+  const overlayPorts = [port, port + 1];
+  const firewall = () => {
+    return { exposed: exposure.exposed, controlPort, overlayPorts, local: exposure.local, flowCache };
+  };
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [
     keeper(new Sysctls("link settings", ["links", "netconf", "settings"], () => links)),

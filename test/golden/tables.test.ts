@@ -61,7 +61,10 @@ function rulesOf(name: string) {
 const ports = rulesOf("a range up to the last port");
 
 const CASES: readonly [string, readonly Request[]][] = [
-  ["packet filter of the host", fillTable(firewallTable({ exposed, controlPort: 6784, local }))],
+  [
+    "packet filter of the host",
+    fillTable(firewallTable({ exposed, controlPort: 6784, overlayPorts: [6783, 6784], local })),
+  ],
   [
     "packet filter of a host without anything",
     fillTable(firewallTable({ exposed: [], controlPort: undefined, local: [] })),

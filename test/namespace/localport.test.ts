@@ -31,6 +31,13 @@ test("a container does not get in, not even where the kernel lets it", async () 
     "refused: this port is for this host\n 403",
   );
   expect(await host.must([...curl, `${STATUS}/status`])).toEndWith(" 200");
+  // Nor to the overlays of its host and of others.
+  const table = await host.must(["nft", "list", "table", "ip", "weave"]);
+  expect(Array.from(table.matchAll(/iifname.* drop/g), ([rule]) => rule)).toEqual([
+    ...[6783, 6784].map((port) => `iifname "weave" oifname != "weave" udp dport ${port} drop`),
+    ...[6783, 6784].map((port) => `iifname "weave" udp dport ${port} drop`),
+    'iifname != "lo" ip daddr 127.0.0.0/8 tcp dport 6784 drop',
+  ]);
 }, 300_000);
 
 test("dear formats are refused after a while; the Unix socket and probes are answered meanwhile", async () => {

@@ -1,4 +1,5 @@
-// What an exposed host does to the source of packets, seen by those who get them; and what a change that fails leaves.
+// What an exposed host does to the source of packets, seen by those who get them, and which it drops; and what a change that
+// fails leaves.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
@@ -11,6 +12,7 @@ import { inNetns } from "../../lib/sys/netns.ts";
 import {
   AF_INET,
   AF_PACKET,
+  bindSocket,
   openSocket,
   receiveDatagram,
   SOCK_DGRAM,
@@ -23,6 +25,7 @@ import {
 import { addVeth, eventually, Hosts, must } from "../support/hosts.ts";
 
 const PORT = 9_999;
+const OVERLAY = 9_998;
 const ETH_P_IP = 0x0008;
 const [SOL_SOCKET, SO_BROADCAST] = [1, 6];
 const EXPOSED = parseCidr("10.32.0.1/12");
@@ -58,7 +61,7 @@ beforeAll(async () => {
   expect(within(path(1), enableBridgeNetfilter)).toBeUndefined();
   using nf = within(path(1), () => new NetlinkSocket(NETLINK_NETFILTER));
   const exposed = [{ cidr: EXPOSED, masquerade: true }];
-  tableReplace(nf, firewallTable({ exposed, controlPort: undefined, local: [] }));
+  tableReplace(nf, firewallTable({ exposed, controlPort: undefined, overlayPorts: [OVERLAY], local: [] }));
   sender = within(one, () => openSocket("sender", AF_INET, SOCK_DGRAM, 0));
   setOption("broadcasts", sender, SOL_SOCKET, SO_BROADCAST, 1);
   const capture = () => openSocket("capture", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP);
@@ -101,6 +104,47 @@ test.each([
   ["everybody: its own", "255.255.255.255", "pod", "10.32.0.11"],
 ])("a pod's packet to %s address is the source", async (_what, destination, seenBy, source) => {
   expect(await sourceOf(destination, seenBy)).toBe(source);
+});
+
+test("a pod's packets to a port of the overlay reach other pods, and neither its host nor others in its host's name", async () => {
+  const hears = (port: number) =>
+    within(path(1), () => {
+      const fd = openSocket("receiver", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+      opened.push(fd);
+      bindSocket("receiver", fd, sockaddrIn(new Uint8Array(4), port));
+      return fd;
+    });
+  const own = new Map([OVERLAY, PORT].map((port) => [port, hears(port)]));
+  const seen = new Set<string>();
+  const listen = () => {
+    for (const [port, fd] of own) if (receiveDatagram("own", fd, BUFFER, false)) seen.add(`host ${port}`);
+    for (const [who, fd] of captures)
+      for (let packet = receiveDatagram("capture", fd, BUFFER, false); packet; ) {
+        const port = new DataView(packet.buffer, packet.byteOffset, packet.length).getUint16(36);
+        if (packet[23] === 17 && (port === PORT || port === OVERLAY)) seen.add(`${who} ${port}`);
+        packet = receiveDatagram("capture", fd, BUFFER, false);
+      }
+    return [...seen].sort();
+  };
+  listen();
+  seen.clear();
+  const wanted = [`host ${PORT}`, `outside ${PORT}`, `pod ${OVERLAY}`, `pod ${PORT}`];
+  const arrived = await eventually(
+    "all others arrive",
+    () => {
+      for (const to of [
+        [10, 32, 0, 1],
+        [10, 99, 0, 1],
+        [10, 99, 0, 2],
+        [10, 32, 0, 12],
+      ])
+        for (const port of [OVERLAY, PORT])
+          sendDatagram("packet", sender, Uint8Array.of(1), sockaddrIn(Uint8Array.from(to), port));
+      return listen();
+    },
+    (found) => wanted.every((each) => found.includes(each)),
+  );
+  expect(arrived).toEqual(wanted);
 });
 
 describe("a change of what is exposed of which the kernel refuses a part", () => {

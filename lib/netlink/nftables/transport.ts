@@ -7,9 +7,11 @@ import { NFT_PAYLOAD_TRANSPORT_HEADER, payload } from "./expr/payload.ts";
 import { range } from "./expr/range.ts";
 
 const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
 const IPPROTO_SCTP = 132;
 const IPPROTO_ICMPV6 = 58;
-const TCP_DESTINATION_AT = 2;
+/** Of TCP and UDP. */
+const DESTINATION_AT = 2;
 const TCP_FLAGS_AT = 13;
 const TCP_SYN = 2;
 const TCP_RST = 4;
@@ -31,12 +33,21 @@ export function matchTransport(offset: number, octets: Uint8Array): Expression[]
   return [transport(offset, octets.length), cmp(octets)];
 }
 
+function matchPort(protocol: number, port: number): Expression[] {
+  return [
+    ...matchProtocol(protocol),
+    ...matchTransport(DESTINATION_AT, Uint8Array.of(port >> 8, port & 255)),
+  ];
+}
+
 /** Match TCP packets to a destination port. */
 export function matchTcpPort(port: number): Expression[] {
-  return [
-    ...matchProtocol(IPPROTO_TCP),
-    ...matchTransport(TCP_DESTINATION_AT, Uint8Array.of(port >> 8, port & 255)),
-  ];
+  return matchPort(IPPROTO_TCP, port);
+}
+
+/** Match UDP packets to a destination port. */
+export function matchUdpPort(port: number): Expression[] {
+  return matchPort(IPPROTO_UDP, port);
 }
 
 /** Match TCP segments that reset a connection. */
