@@ -81,6 +81,8 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
   readonly name = "forwarding maps";
   readonly sources = [] as const;
   #table: ForwardingTable;
+  /** What is in the maps before the first comparison: reading 8,000 entries takes 5 ms of a start. */
+  #found: ForwardingTable | undefined;
 
   /** `adopted`: the maps are those of the router before us, with its table. */
   constructor(
@@ -88,6 +90,7 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
     adopted: boolean,
   ) {
     this.#table = adopted ? readTable(maps) : EMPTY;
+    this.#found = this.#table;
   }
 
   /** What the kernel forwards by. */
@@ -97,6 +100,7 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
 
   /** Write the entries that differ from the table before. Throws SysError; then the next call writes them again. */
   replace(table: ForwardingTable): void {
+    this.#found = undefined;
     writeEntries(this.maps, tableDifference(table, this.#table));
     this.#table = table;
   }
@@ -106,7 +110,9 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
   }
 
   observe(): ForwardingTable {
-    return readTable(this.maps);
+    const found = this.#found ?? readTable(this.maps);
+    this.#found = undefined;
+    return found;
   }
 
   difference(desired: ForwardingTable, observed: ForwardingTable): ContentsChange[] {
