@@ -1,5 +1,5 @@
 // Addresses of both families in their canonical text (RFC 5952 for IPv6), and ranges of them.
-import { Address6 } from "ip-address";
+import type { Address6 } from "ip-address";
 import { AddressError, formatIPv4, ipv4Octets, parseCidr, parseIPv4, subnetOf } from "./ipv4.ts";
 
 export type Family = 4 | 6;
@@ -32,7 +32,7 @@ export function ipNumber(ip: Ip): bigint {
 }
 
 export function ipFromNumber(family: Family, value: bigint): Ip {
-  return family === 4 ? formatIPv4(Number(value)) : Address6.fromBigInt(value).correctForm();
+  return family === 4 ? formatIPv4(Number(value)) : ipv6().Address6.fromBigInt(value).correctForm();
 }
 
 /** The octets of an address, or of a number of that family, in network byte order. */
@@ -70,7 +70,11 @@ function subnetRange(family: Family, first: bigint, prefix: number): IpRange {
   return { family, first, last: first + (1n << BigInt(BITS[family] - prefix)) - 1n };
 }
 
+/** Loaded for the first address of the family: it reads tables of IPv6 networks. */
+const ipv6 = () => require("ip-address/dist/ipv6.js") as typeof import("ip-address");
+
 function address6(text: string, subnet: boolean): Address6 {
+  const { Address6 } = ipv6();
   // Zones name links of one host, which means nothing to others.
   const plain = !text.includes("%") && (subnet || !text.includes("/")) && Address6.isValid(text);
   if (!plain) throw new AddressError(`"${text}" is not an IPv6 ${subnet ? "subnet" : "address"}`);

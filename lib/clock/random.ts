@@ -1,5 +1,4 @@
 // Random numbers, passed to the protocols so that a seed repeats a simulation.
-import { randomBytes } from "node:crypto";
 
 export interface Random {
   /** Return a uniformly distributed integer of 0 … 2^64-1. */
@@ -10,8 +9,8 @@ export interface Random {
 
 /** The kernel's random numbers. */
 export const systemRandom: Random = {
-  u64: () => randomBytes(8).readBigUInt64LE(),
-  float: () => randomBytes(6).readUIntLE(0, 6) / 2 ** 48,
+  u64: () => Buffer.from(crypto.getRandomValues(new Uint8Array(8))).readBigUInt64LE(),
+  float: () => Buffer.from(crypto.getRandomValues(new Uint8Array(6))).readUIntLE(0, 6) / 2 ** 48,
 };
 
 /** Return a repeatable sequence (splitmix64, Steele et al. 2014) for simulations; not for secrets. */

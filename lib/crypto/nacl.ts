@@ -1,5 +1,4 @@
 // NaCl's box and secretbox as Weave Net uses them: Curve25519 key agreement, XSalsa20-Poly1305 for messages.
-import { createHash } from "node:crypto";
 import { loadNative, type NativeSodium } from "./native.ts";
 import { MAC_LENGTH } from "./secretbox.ts";
 
@@ -101,5 +100,5 @@ export function formSessionKey(
   password: Uint8Array,
 ): Uint8Array {
   const shared = nacl.sharedKey(remotePublicKey, keys.privateKey);
-  return new Uint8Array(createHash("sha256").update(shared).update(password).digest());
+  return new Uint8Array(new Bun.CryptoHasher("sha256").update(shared).update(password).digest());
 }

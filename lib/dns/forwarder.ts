@@ -1,6 +1,5 @@
 // Asks other nameservers what we do not know, over the transport that the client has used, so that an answer cut short
 // for UDP is asked for again over TCP by whoever wants all of it. Messages pass unchanged (RFC 5625).
-import { randomInt } from "node:crypto";
 import { Tally } from "../clock/tally.ts";
 import { detached } from "../log/unexpected.ts";
 import { causeOfConnect } from "../sys/connectcause.ts";
@@ -117,7 +116,7 @@ export class Forwarder {
     cancel: AbortSignal,
   ): Promise<Attempt<Uint8Array>> {
     const server = { hostname, port: this.port };
-    const asked = withId(query, randomInt(65_536));
+    const asked = withId(query, crypto.getRandomValues(new Uint16Array(1))[0] ?? 0);
     const since = performance.now();
     const failed = (why: string) => {
       if (!this.servers().includes(hostname)) return;

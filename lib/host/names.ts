@@ -1,5 +1,4 @@
 // Names of links, tables and chains of ours: the original's, so that people and tools find what they know.
-import { createHash } from "node:crypto";
 import { LINK_ALIAS_MAX, LINK_NAME_MAX } from "../netlink/link/message.ts";
 
 export const BRIDGE = "weave";
@@ -53,7 +52,7 @@ export function alternativeVethName(name: AttachmentName): string {
   return vethName(sha256(vethAlias(name)));
 }
 
-const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+const sha256 = (text: string) => new Bun.CryptoHasher("sha256").update(text).digest("hex");
 
 export function isContainerVeth(name: string): boolean {
   return name.startsWith(VETH_PREFIX);

@@ -1,6 +1,5 @@
 // The handshake feature by which routers announce their range and the seeds of its ring, so that networks with different
 // rings never join. The original ignores it; its ring tells the same, later.
-import { createHash } from "node:crypto";
 import { type AddressRange, formatRange } from "../address/ipv4.ts";
 import { RefusedError } from "../mesh/errors.ts";
 import type { Features } from "../mesh/handshake.ts";
@@ -60,4 +59,4 @@ export function differentSeeds(
 }
 
 const digestOf = (seeds: readonly PeerName[]) =>
-  createHash("sha256").update(seeds.join()).digest("hex").slice(0, 16);
+  new Bun.CryptoHasher("sha256").update(seeds.join()).digest("hex").slice(0, 16);

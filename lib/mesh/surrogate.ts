@@ -1,6 +1,5 @@
 // Relaying of unknown channels, so that peers with other features (or with IPAM or DNS, where we run without) reach each
 // other through us (mesh: surrogate_gossiper.go).
-import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
 import type { Limit } from "../sys/limit.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
@@ -21,7 +20,11 @@ export function surrogate(clock: Clock, memoryMs: number): Surrogate {
     onUnicast() {},
     onBroadcast: (_source, message) => new RawGossip([message]),
     onGossip(message): GossipData | undefined {
-      const digest = createHash("sha256").update(channel).update("\0").update(message).digest("base64");
+      const digest = new Bun.CryptoHasher("sha256")
+        .update(channel)
+        .update("\0")
+        .update(message)
+        .digest("base64");
       const now = clock.now();
       for (const [old, at] of seen) {
         if (at > now - memoryMs && seen.size < MAX_REMEMBERED) break;

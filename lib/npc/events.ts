@@ -1,5 +1,4 @@
 // Events of Kubernetes about objects (v1 Event), for those who look at an object there and not into our log.
-import { createHash } from "node:crypto";
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { CONFLICT, type KubeClient, KubeError } from "../kube/client.ts";
@@ -28,7 +27,7 @@ function eventFor(
   const namespace = own ?? "default";
   const message = text.slice(0, MAX_MESSAGE);
   const id = kind === "Namespace" ? "" : object.uid;
-  const digest = createHash("sha256").update(`${kind} ${id} ${reason} ${message}`).digest("hex");
+  const digest = new Bun.CryptoHasher("sha256").update(`${kind} ${id} ${reason} ${message}`).digest("hex");
   const time = at.toISOString().replace(/\.\d+Z$/, "Z");
   const body = {
     apiVersion: "v1",

@@ -1,7 +1,6 @@
 // What policies come to for one node: for each address of a pod of its that is isolated, a chain; and sets that chains
 // look up. A packet costs a handful of look-ups, however many policies there are: address -> chain, port -> peers, peer.
 // The kernel gets it as nftables (tables.ts); decide() is the same in memory.
-import { createHash } from "node:crypto";
 import { familyOf, type Ip, type IpRange, ipNumber } from "../address/ip.ts";
 import { rangesContain } from "./blocks.ts";
 import type { Direction, Protocol } from "./objects.ts";
@@ -71,7 +70,7 @@ export const NO_RULES: Ruleset = {
 
 /** A short name for something by what it says. */
 export function digest(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 20);
+  return new Bun.CryptoHasher("sha256").update(text).digest("hex").slice(0, 20);
 }
 
 export function endpointKey({ ip, protocol, port }: Endpoint): string {

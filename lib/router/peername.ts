@@ -1,6 +1,5 @@
 // The name of this peer: the same across restarts and different from every other host's. Hosts are cloned and hardware IDs
 // are reused, so the name is a hash of several sources, and kept.
-import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { BRIDGE } from "../host/names.ts";
 import { nameFromBytes, type PeerName, parsePeerName } from "../mesh/name.ts";
@@ -20,7 +19,7 @@ const SALT = "9oBJ0Jmip-";
 
 /** Return a name made from the sources. */
 export function deriveName(sources: readonly string[]): PeerName {
-  const digest = createHash("sha256").update(SALT).update(sources.join("\n")).digest();
+  const digest = new Bun.CryptoHasher("sha256").update(SALT).update(sources.join("\n")).digest();
   const octets = new Uint8Array(digest.subarray(0, 6));
   // A unicast, locally administered address: it becomes the bridge's.
   octets[0] = ((octets[0] ?? 0) & 0xfe) | 0x02;

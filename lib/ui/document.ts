@@ -3,7 +3,6 @@
 // Script and style stand inside: a browser fetches them once more or not at all, where it aborts requests because
 // interfaces come and go on its host, as they do wherever containers start.
 
-import { createHash } from "node:crypto";
 import { text } from "../api/responses.ts";
 
 /** A file of the bundle, as an import of HTML has it (https://bun.com/docs/bundler/fullstack). */
@@ -81,4 +80,5 @@ function security(style: string, script: string): Record<string, string> {
 }
 
 /** A source of a content security policy (https://www.w3.org/TR/CSP3/#grammardef-hash-source). */
-const hashOf = (content: string) => `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
+const hashOf = (content: string) =>
+  `'sha256-${new Bun.CryptoHasher("sha256").update(content).digest("base64")}'`;

@@ -1,7 +1,6 @@
 // The nftables table of host ports: one look-up a connection, however many there are. Rules as portmap's (CNI plugins): a port
 // counts at every address of the host, or at one; connections from the network and from 127.0.0.0/8 get the host's address,
 // as answers would else not come back this way.
-import { createHash } from "node:crypto";
 import { ipv4Octets, parseCidr } from "../../address/ipv4.ts";
 import type { Chain } from "../../netlink/nftables/chain.ts";
 import type { Element } from "../../netlink/nftables/element.ts";
@@ -72,7 +71,7 @@ export function keyOf({ protocol, hostIp, hostPort }: HostPort): Uint8Array {
 
 /** Return the comment that names the owner of an element; nft(8) has room for 127 bytes. */
 export function commentOf(owner: string): string {
-  return owner.length < MAX_COMMENT ? owner : createHash("sha256").update(owner).digest("hex");
+  return owner.length < MAX_COMMENT ? owner : new Bun.CryptoHasher("sha256").update(owner).digest("hex");
 }
 
 const element = (port: HostPort, owner: string): Element => ({

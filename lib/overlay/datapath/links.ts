@@ -1,6 +1,5 @@
 // The links of the datapath as desired state: the VXLAN link of the fast datapath, where the kernel has VXLAN, and the TAP
 // link of sleeve. The first of them is the bridge's port to other hosts.
-import { createHash } from "node:crypto";
 import { closeSync } from "node:fs";
 import { formatMac } from "../../address/mac.ts";
 import { BRIDGE } from "../../host/names.ts";
@@ -49,7 +48,7 @@ export function tapName(port: number): string {
 
 /** Return the Ethernet address of a peer's link: locally administered, the same each time that the link is made. */
 export function linkAddress(peer: string, link: string): string {
-  const digest = createHash("sha256").update(`${peer}/${link}`).digest().subarray(0, 6);
+  const digest = new Bun.CryptoHasher("sha256").update(`${peer}/${link}`).digest().subarray(0, 6);
   digest[0] = ((digest[0] ?? 0) & 0xfc) | 0x02;
   return formatMac(digest);
 }

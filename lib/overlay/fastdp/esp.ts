@@ -2,10 +2,10 @@
 // the security association for what it receives, and offers it to the other by a control message. The policies fail
 // closed: without associations nothing leaves in clear.
 
-import { hkdfSync } from "node:crypto";
 import type { IPv4 } from "../../address/ipv4.ts";
 import { viewOf } from "../../bytes/view.ts";
 import type { Random } from "../../clock/random.ts";
+import { hkdf } from "../../crypto/hkdf.ts";
 import { nameToNumber, type PeerName } from "../../mesh/name.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import { NETLINK_XFRM } from "../../netlink/xfrm/message.ts";
@@ -56,7 +56,7 @@ export function decodeOffer(bytes: Uint8Array): SecurityOffer {
 export function deriveKey(sessionKey: Uint8Array, nonce: Uint8Array, receiver: PeerName): Uint8Array {
   const info = new Uint8Array(8);
   new DataView(info.buffer).setBigUint64(0, nameToNumber(receiver), false);
-  return new Uint8Array(hkdfSync("sha256", sessionKey, nonce, info, KEY));
+  return hkdf(sessionKey, nonce, info, KEY);
 }
 
 /** A connection between two hosts, and its session key. */

@@ -1,6 +1,7 @@
 // Ciphers of sleeve: how the datagrams of a link are sealed and opened, in place in an arena (format.ts). Neither allocates.
-import { hkdfSync } from "node:crypto";
+
 import { AEGIS_KEY, AEGIS_NONCE, type Aegis } from "../../crypto/aegis.ts";
+import { hkdf } from "../../crypto/hkdf.ts";
 import type { Secretbox } from "../../crypto/secretbox.ts";
 import { Arena } from "../../sys/arena.ts";
 import { NAME, packetOverhead, SEQUENCE } from "./format.ts";
@@ -53,7 +54,7 @@ export function secretboxSealing(
  */
 export function deriveAegisKey(sessionKey: Uint8Array, dialled: boolean): Uint8Array {
   const info = `weave sleeve aegis-256 ${dialled ? "dialled" : "accepted"}`;
-  return new Uint8Array(hkdfSync("sha256", sessionKey, new Uint8Array(), info, AEGIS_KEY));
+  return hkdf(sessionKey, new Uint8Array(), info, AEGIS_KEY);
 }
 
 /**
