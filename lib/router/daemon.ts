@@ -1,11 +1,11 @@
 // Start the router in the background, and end it.
 import { spawn } from "node:child_process";
-import { closeSync, statSync } from "node:fs";
+import { closeSync, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import * as v from "valibot";
-import { apiClient, RouterDownError, RouterSilentError } from "../api/client.ts";
-import { logFile } from "../api/paths.ts";
+import { type ApiClient, apiClient, RouterDownError, RouterSilentError } from "../api/client.ts";
+import { controlSocket, logFile } from "../api/paths.ts";
 import { executable } from "../sys/executable.ts";
 import { requireOpenFiles } from "../sys/openfiles.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
@@ -94,16 +94,21 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
   const api = apiClient();
   const deadline = performance.now() + START_TIMEOUT_MS;
   while (performance.now() < deadline && !giveUp.aborted) {
-    try {
-      await api("GET", "/status", { timeoutMs: 1000 });
-      return undefined;
-    } catch {
-      await Bun.sleep(10);
-    }
+    if (await isAnswering(api)) return undefined;
+    await Bun.sleep(10);
   }
   return new LaunchError(
     `the router is not ready after ${START_TIMEOUT_MS / 1000} s and keeps trying; see ${logFile()}`,
     1,
+  );
+}
+
+/** Before there is a socket, nothing is asked: that would take as much of the processor as half of the start. */
+async function isAnswering(api: ApiClient): Promise<boolean> {
+  if (!existsSync(controlSocket())) return false;
+  return api("GET", "/healthz", { timeoutMs: 1000 }).then(
+    () => true,
+    () => false,
   );
 }
 

@@ -9,8 +9,9 @@ import type { Warning } from "./launcher.ts";
 
 /** Time that launch gives peers to answer. */
 export const PEERS_MS = 1_500;
-/** Interval of asking the router, in ms. */
+/** Pauses between questions to the router, in ms: the first, and the longest. An answer takes it several ms. */
 const LOOK_MS = 25;
+const MAX_LOOK_MS = 200;
 
 const Peer = v.object({ Name: v.string(), NickName: v.string() });
 
@@ -51,11 +52,11 @@ export async function askStarted(api: ApiClient): Promise<Started> {
 /** Ask until no target is being dialled, for 1.5 s at most. */
 export async function awaitPeers(ask: () => Promise<Started>, clock: Clock): Promise<Started> {
   const deadline = clock.now() + PEERS_MS;
-  for (;;) {
+  for (let pause = LOOK_MS; ; pause = Math.min(2 * pause, MAX_LOOK_MS)) {
     const started = await ask();
     if (clock.now() >= deadline || started.targets.every(({ State }) => State !== "connecting"))
       return started;
-    await sleep(clock, LOOK_MS);
+    await sleep(clock, Math.min(pause, deadline - clock.now()));
   }
 }
 

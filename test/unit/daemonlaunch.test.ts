@@ -38,6 +38,7 @@ beforeEach(() => {
   atSleep = () => {};
   ended = false;
   line = new PassThrough();
+  writeFileSync(join(folder, "weave.sock"), "");
   const events = new EventEmitter();
   for (const end of ["exit", "error"])
     events.on(end, () => {
@@ -99,12 +100,22 @@ describe("a router in the background", () => {
     expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "30000" });
     expect([daemon.pid, unreferenced, existsSync(log)]).toEqual([77, 1, true]);
     // It is asked every 10 ms, each time for a second at most.
-    expect([asked.length, asked[0]]).toEqual([201, ["GET", "/status", { timeoutMs: 1_000 }]]);
+    expect([asked.length, asked[0]]).toEqual([201, ["GET", "/healthz", { timeoutMs: 1_000 }]]);
     line.write('{"warning":"one"}\n');
     await new Promise(setImmediate);
     expect(daemon.warnings()).toEqual([{ warning: "one" }]);
     daemon.leave();
     expect(line.destroyed).toBe(true);
+  });
+
+  test("is asked once there is a socket, not before", async () => {
+    rmSync(join(folder, "weave.sock"));
+    let pauses = 0;
+    atSleep = () => {
+      if (++pauses === 50) writeFileSync(join(folder, "weave.sock"), "");
+    };
+    expect((await launchDaemon([], {})).pid).toBe(77);
+    expect([pauses, asked.length]).toEqual([50, 1]);
   });
 
   test("is not started beside another", async () => {
