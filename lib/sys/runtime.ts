@@ -1,6 +1,7 @@
 // Options of the JavaScript engine for a daemon, which runs for months and is mostly idle: by default, half of a start goes into
 // optimizing code that hardly runs again. The engine reads its options from the environment at the start of the process, so
-// the process replaces itself once.
+// the process replaces itself once: the router before the runtime starts, where its executable has an entry program
+// (test/tools/entry/router.ts), else here.
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
 import { limitNextProgram } from "./confine.ts";
@@ -8,7 +9,7 @@ import type { DaemonName } from "./privileges.ts";
 import { trySyscall } from "./syscall.ts";
 
 /** Calls of a function before each of the three compilers; the path of frames gets there soon. */
-const OPTIONS = {
+export const ENGINE_OPTIONS = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
@@ -22,7 +23,7 @@ const OPTIONS = {
 /** Return the environment of a daemon: `env` with the engine's options, unless it has them. */
 export function daemonEnvironment(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const set = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
-  return { ...OPTIONS, ...Object.fromEntries(set) };
+  return { ...ENGINE_OPTIONS, ...Object.fromEntries(set) };
 }
 
 /**
@@ -32,7 +33,7 @@ export function daemonEnvironment(env: Readonly<Record<string, string | undefine
 export function execAsDaemon(daemon: DaemonName, argv: readonly string[]): void {
   if (!isCompiled()) return;
   const limited = limitNextProgram(daemon);
-  if (limited || !Object.keys(OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
+  if (limited || !Object.keys(ENGINE_OPTIONS).every((name) => name in process.env)) replaceProcess(argv);
 }
 
 /** Let programs that this one executes have the daemon's capabilities alone. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { progress } from "../../cmd/waiting.ts";
 import manifest from "../../package.json" with { type: "json" };
 import { isX64, withEntry } from "./entry/elf.ts";
-import { entryProgram, type HandsOver } from "./entry/program.ts";
+import { entryProgram, type Roles } from "./entry/program.ts";
 import { x64 } from "./entry/x64.ts";
 import { writeArtefacts } from "./supply/artefacts.ts";
 
@@ -14,8 +14,12 @@ export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] a
 /** Those that can be the router. */
 const ROUTERS: readonly string[] = ["weave", "weave-router"];
 
-/** Those that run as the CNI plugin: always, or where they are called weave-net. */
-const HANDS_OVER: Record<string, HandsOver> = { "weave-net": "always", weave: "by name" };
+/** What their entry programs do. */
+const ROLES: Record<string, Partial<Roles>> = {
+  weave: { handsOver: "by name", router: "by name" },
+  "weave-net": { handsOver: "always" },
+  "weave-router": { router: "always" },
+};
 
 /** What its threads run. */
 const THREADS = ["lib/overlay/sleeve/worker.ts", "lib/host/workworker.ts"];
@@ -102,7 +106,7 @@ export function build(name: string, target: string, outdir: string): string[] {
     ...(runtime ? [`--target=${TARGETS[target]?.bun}`, `--compile-executable-path=${runtime}`] : []),
     `--outfile=${join(folder, name)}`,
   ]);
-  harden(join(folder, name), HANDS_OVER[name] ?? "never");
+  harden(join(folder, name), { handsOver: "never", router: "never", ...ROLES[name] });
   renameSync(join(folder, name), join(outdir, name));
   const sources = mappedSources(folder);
   rmSync(folder, { recursive: true });
@@ -130,7 +134,7 @@ function requireRoots(name: string, bytes: Buffer): void {
 const SWITCHES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT", "BUN_INSPECT_PRELOAD"];
 
 /** Takes those switches out of an executable: their names become empty, and nothing in the environment has that name. */
-function harden(file: string, handsOver: HandsOver): void {
+function harden(file: string, roles: Roles): void {
   const bytes = readFileSync(file);
   requireRoots(file, bytes);
   for (const name of SWITCHES) {
@@ -142,13 +146,13 @@ function harden(file: string, handsOver: HandsOver): void {
       fail(`${file}: ${name} is there ${found.length} times, not once: look anew`);
     bytes[at] = 0;
   }
-  writeFileSync(file, entered(bytes, handsOver));
+  writeFileSync(file, entered(bytes, roles));
 }
 
 /** Let an executable begin with the entry program, where we know the processor's code. */
-function entered(elf: Buffer, handsOver: HandsOver): Buffer {
+function entered(elf: Buffer, roles: Roles): Buffer {
   if (!isX64(elf)) return elf;
-  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, handsOver));
+  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, roles));
 }
 
 if (import.meta.main) {

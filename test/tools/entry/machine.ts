@@ -22,6 +22,11 @@ export type SystemCall =
   | "newfstatat"
   | "ppoll"
   | "dup3"
+  | "readlink"
+  | "execve"
+  | "prctl"
+  | "capget"
+  | "capset"
   | "memfd_create";
 
 export interface Machine {

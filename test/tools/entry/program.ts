@@ -2,6 +2,8 @@
 //
 // It changes to / from a working directory that was deleted: the runtime does not start in one.
 //
+// The router executes itself with its options and capabilities (router.ts).
+//
 // A call of the CNI plugin is handed to the router by one request on its socket, in less than 1 ms, where the runtime takes 7 ms to
 // start and the plugin 10 ms more. In all other cases it goes on to the runtime as if it had not been there:
 //
@@ -10,7 +12,9 @@
 // - after the request was sent, and not answered within 1 s: CNI_COMMAND in the environment is renamed CNI_PENDING, of the same
 //   length, and the connection is file descriptor 100 (lib/api/pendingcall.ts).
 import { CNI_CALL_HEAD, MAX_CNI_ANSWER, NOT_WRITTEN, PENDING_FD } from "../../../lib/api/cniwire.ts";
-import type { Machine, Register } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import { executeAsRouter } from "./router.ts";
+import { word, writer } from "./writer.ts";
 
 const KB = 1024;
 /** The file in memory. Numbers above those that a process is started with: a closed standard descriptor is not taken for ours. */
@@ -56,71 +60,41 @@ const DIGITS = 6;
 const KEPT_SIZE = 2048 * KB;
 const PIECE_SIZE = 64 * KB;
 
-const word = (text: string) => Buffer.from(text.slice(0, 4), "latin1").readInt32LE();
+/** When an executable is one of the programs below: if it is called so, for one. */
+export type When = "always" | "by name" | "never";
 
-/** When an executable hands a call of the CNI plugin to the router: if it is called weave-net, for one. */
-export type HandsOver = "always" | "by name" | "never";
+export interface Roles {
+  /** It hands calls of the CNI plugin to the router. */
+  readonly handsOver: When;
+  /** It executes itself as the router's daemon. */
+  readonly router: When;
+}
 
 /** Return the code for an executable whose own entry is at `entry`, to be loaded at `here`. */
-export function entryProgram(asm: Machine, entry: number, here: number, handsOver: HandsOver): Uint8Array {
-  let unique = 0;
-  const fresh = (name: string) => `${name} ${unique++}`;
-  /** Store a text at a register, 4 bytes at a time, and step over it. */
-  const put = (at: Register, text: string) => {
-    for (let i = 0; i < text.length; i += 4)
-      asm.store("u32", at, i, word(text.slice(i, i + 4).padEnd(4, "\0")));
-    asm.add(at, text.length);
-  };
-  /** Jump unless the text at a register begins so. */
-  const unless = (at: Register, text: string, otherwise: string, from = 0) => {
-    let i = 0;
-    for (; i + 4 <= text.length; i += 4) {
-      asm.load("u32", "r3", at, from + i);
-      asm.mov("r4", word(text.slice(i)));
-      // A number with its highest bit set would be compared as one of 64 bits: texts here are ASCII.
-      asm.jumpIf("r3", "ne", "r4", otherwise);
-    }
-    for (; i < text.length; i++) {
-      asm.load("u8", "r3", at, from + i);
-      asm.jumpIf("r3", "ne", text.charCodeAt(i), otherwise);
-    }
-  };
-  /** Copy a string with its NUL from r1 to `to`, which it steps over; jump where it passes `end`. */
-  const copyString = (to: Register, end: number, tooLong: string) => {
-    const again = fresh("copy");
-    asm.mov("r4", "fp");
-    asm.add("r4", end);
-    asm.label(again);
-    asm.jumpIf(to, "ge", "r4", tooLong);
-    asm.load("u8", "r2", "r1", 0);
-    asm.store("u8", to, 0, "r2");
-    asm.add("r1", 1);
-    asm.add(to, 1);
-    asm.jumpIf("r2", "ne", 0, again);
-  };
-  const call = (name: Parameters<Machine["call"]>[0], ...values: (number | Register)[]) => {
-    const registers: Register[] = ["r1", "r2", "r3", "r4", "r5"];
-    values.forEach((value, i) => {
-      const register = registers[i];
-      if (register && value !== register) asm.mov(register, value);
-    });
-    asm.call(name);
-  };
-  const local = (to: Register, offset: number) => {
-    asm.mov(to, "fp");
-    asm.add(to, offset);
-  };
+export function entryProgram(
+  asm: Machine,
+  entry: number,
+  here: number,
+  { handsOver, router }: Roles,
+): Uint8Array {
+  const write = writer(asm);
+  const { fresh, put, unless, copyString, call, local } = write;
 
   asm.enter(FRAME);
   asm.mov("r6", "r1");
   leaveDeleted();
+  if (router !== "never") {
+    if (router === "by name") write.unlessCalled("weave-router", "no router");
+    executeAsRouter(asm, write, { strings: REQUEST, end: REQUEST + REQUEST_SIZE });
+    asm.label("no router");
+  }
   if (handsOver === "never") {
     asm.leave(entry, here);
     return asm.code();
   }
   asm.load("u64", "r1", "r6", 0);
   asm.jumpIf("r1", "ne", 1, "runtime");
-  if (handsOver === "by name") checkName();
+  if (handsOver === "by name") write.unlessCalled("weave-net", "runtime");
   for (const at of [COMMAND, RUN_DIR, NETNS]) asm.store("u64", "fp", at, 0);
 
   // r7: where the request is written; r8: the environment, behind one argument.
@@ -330,23 +304,6 @@ export function entryProgram(asm: Machine, entry: number, here: number, handsOve
     local("r1", TEXT);
     call("chdir", "r1");
     asm.label("in a directory");
-  }
-
-  /** Go on to the runtime unless the program was called weave-net. */
-  function checkName(): void {
-    asm.load("u64", "r1", "r6", 8);
-    asm.mov("r2", "r1");
-    asm.label("name");
-    asm.load("u8", "r3", "r2", 0);
-    asm.add("r2", 1);
-    asm.jumpIf("r3", "ne", 0, "name");
-    asm.sub("r2", "weave-net\0".length);
-    asm.jumpIf("r2", "lt", "r1", "runtime");
-    unless("r2", "weave-net", "runtime");
-    asm.jumpIf("r2", "eq", "r1", "named");
-    asm.load("u8", "r3", "r2", -1);
-    asm.jumpIf("r3", "ne", "/".charCodeAt(0), "runtime");
-    asm.label("named");
   }
 
   /** Give the descriptor in r0 another number; jump where the limit of descriptors is below. */

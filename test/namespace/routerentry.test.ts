@@ -1,0 +1,102 @@
+// The router's entry program, in front of Debian's programs: what they are executed with.
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { privilegesIn } from "../../lib/sys/confine.ts";
+import { capabilityBits, namesOf } from "../../lib/sys/privileges.ts";
+import { ENGINE_OPTIONS } from "../../lib/sys/runtime.ts";
+import { withEntry } from "../tools/entry/elf.ts";
+import { entryProgram, type When } from "../tools/entry/program.ts";
+import { x64 } from "../tools/entry/x64.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weave-router-entry-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const OPTIONS = Object.entries(ENGINE_OPTIONS).map(([name, value]) => `${name}=${value}`);
+
+/** Return the path of a program with the entry program. */
+function entered(program: string, router: When = "always"): string {
+  const path = join(folder, `${program}-${router.replace(" ", "-")}`);
+  const code = (entry: number, here: number) =>
+    entryProgram(x64(), entry, here, { handsOver: "never", router });
+  writeFileSync(path, withEntry(readFileSync(`/usr/bin/${program}`), code), { mode: 0o755 });
+  return path;
+}
+
+/** Return what a program prints. */
+function printed(command: string[], env: Record<string, string> = {}, argv0 = "weave-router"): string {
+  const { stdout, exitCode, signalCode } = Bun.spawnSync(command, { env, argv0 });
+  expect([exitCode, signalCode ?? null]).toEqual([0, null]);
+  return stdout.toString();
+}
+
+const lines = (text: string) => text.split("\n").filter((line) => line !== "");
+
+const here = test.skipIf(process.arch !== "x64");
+
+here("the engine's options are behind the variables that there are", () => {
+  expect(lines(printed([entered("env")], { A: "1", LONG: "ü".repeat(9_000) }))).toEqual([
+    "A=1",
+    `LONG=${"ü".repeat(9_000)}`,
+    ...OPTIONS,
+  ]);
+  expect(lines(printed([entered("env")]))).toEqual(OPTIONS);
+});
+
+here("arguments stay", () => {
+  expect(printed([entered("echo"), "a", "", "b c"])).toBe("a  b c\n");
+});
+
+here.each(["BUN_GC_TIMER_INTERVAL", "MIMALLOC_PURGE_HOLES_MIN_INTERVAL"])(
+  "nothing is executed where the environment has %s, nor twice",
+  (name) => {
+    expect(lines(printed([entered("env")], { [name]: "1", A: "2" }))).toEqual([`${name}=1`, "A=2"]);
+  },
+);
+
+here("an environment too long for it is left alone", () => {
+  const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`V${i}`, ""]));
+  expect(lines(printed([entered("env")], many)).length).toBe(20_000);
+});
+
+here.each<[argv0: string, isRouter: boolean]>([
+  ["weave-router", true],
+  ["/usr/bin/weave-router", true],
+  ["weave", false],
+  ["my-weave-router", false],
+  ["", false],
+])("called %j, weave is the router: %p", (argv0, isRouter) => {
+  const found = lines(printed([entered("env", "by name")], { A: "1" }, argv0));
+  expect(found).toEqual(isRouter ? ["A=1", ...OPTIONS] : ["A=1"]);
+});
+
+here("it has a daemon's capabilities alone", () => {
+  const status = printed([entered("cat"), "/proc/self/status"]);
+  // A container may have fewer.
+  const { bounding } = privilegesIn(readFileSync("/proc/self/status", "utf8"));
+  const allowed = bounding & capabilityBits(namesOf("weave-router"));
+  expect(allowed).not.toBe(bounding);
+  expect(privilegesIn(status)).toMatchObject({
+    bounding: allowed,
+    permitted: allowed,
+    effective: allowed,
+    inheritable: 0n,
+    ambient: 0n,
+  });
+});
+
+here("inheritable and ambient ones are dropped", () => {
+  const cat = [entered("cat"), "/proc/self/status"];
+  const inheriting = ["setpriv", "--inh-caps", "+chown", "--ambient-caps", "+chown", "env", "-i", ...cat];
+  const status = Bun.spawnSync(inheriting).stdout.toString();
+  expect(privilegesIn(status)).toMatchObject({ inheritable: 0n, ambient: 0n });
+});
+
+here("without CAP_SETPCAP, the options are there and the capabilities those of before", () => {
+  const command = ["setpriv", "--bounding-set", "-setpcap", "env", "-i"];
+  const status = Bun.spawnSync([...command, entered("cat"), "/proc/self/status"]).stdout.toString();
+  const { bounding } = privilegesIn(readFileSync("/proc/self/status", "utf8"));
+  expect(privilegesIn(status).bounding).toBe(bounding & ~(1n << 8n));
+  expect(lines(Bun.spawnSync([...command, entered("env")]).stdout.toString())).toEqual(OPTIONS);
+});
