@@ -95,10 +95,19 @@ export const silentLog: Log = logTo(() => {});
 const MAX_WAITING = 1 << 20;
 let waiting = 0;
 
+let opened: NodeJS.WriteStream | undefined;
+
+/** Standard error as a stream, from the first line on: opening it takes 2 ms of a start that logs to a file. */
+function standardError(): NodeJS.WriteStream {
+  // On a full disk, or without a reader, only the log is lost.
+  opened ??= process.stderr.on("error", noteUnwritten);
+  return opened;
+}
+
 function writeStderr(line: string): void {
   if (waiting > MAX_WAITING) return noteUnwritten(new Error("its reader does not keep up"));
   waiting += line.length;
-  process.stderr.write(line, () => {
+  standardError().write(line, () => {
     waiting -= line.length;
   });
 }

@@ -3,7 +3,7 @@
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import { limitedWarnings } from "./limited.ts";
 import type { Log } from "./log.ts";
-import { noteUnwritten, unwrittenNotes } from "./unwritten.ts";
+import { unwrittenNotes } from "./unwritten.ts";
 
 /** Uncaught errors since the start of this process. */
 export interface UnexpectedErrors {
@@ -52,8 +52,6 @@ export function surviveUnexpectedErrors(
     if (isNew) places.add(place);
     if (!caught || isNew) tell({ error, what, caught });
   };
-  // On a full disk, or without a reader, only the log is lost.
-  process.stderr.on("error", noteUnwritten);
   process.on("uncaughtException", (error) => report?.(error, "a callback", false));
   process.on("unhandledRejection", (error) => report?.(error, "a detached promise", false));
 }
