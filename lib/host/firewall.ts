@@ -11,7 +11,7 @@ import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
 import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
-import { matchTcpPort, matchUdpPort } from "../netlink/nftables/transport.ts";
+import { matchFragmentationNeeded, matchTcpPort, matchUdpPort } from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
 import { removeForwarding } from "./forwarding/forwarding.ts";
@@ -92,6 +92,11 @@ export function firewallTable(settings: FirewallSettings): Table {
   const beyondUs = matchLink("oifname", BRIDGE, false);
   // Masqueraded, a container's packets would come from a peer, whose frames are believed where they are not encrypted.
   const toOverlay = overlayPorts.map(matchUdpPort);
+  // The kernel would believe a container that the path to another host takes no large packets.
+  const pathMtus = (match: readonly Expression[]) => [
+    ...exposed.map(({ cidr }) => [...match, ...matchFragmentationNeeded(cidr), verdict("accept")]),
+    [...match, ...matchFragmentationNeeded(), verdict("drop")],
+  ];
   return {
     ...FIREWALL,
     sets: [
@@ -114,6 +119,7 @@ export function firewallTable(settings: FirewallSettings): Table {
         base: { type: "filter", hook: "forward", priority: FILTER, policy: "accept" },
         rules: [
           ...toOverlay.map((match) => [...fromUs, ...beyondUs, ...match, verdict("drop")]),
+          ...pathMtus([...fromUs, ...beyondUs]),
           [...fromUs, verdict("accept")],
           ...exposed.map(({ cidr }) => [...toUs, ...matchAddress("daddr", cidr), verdict("accept")]),
           [...toUs, ...matchEstablished(), verdict("accept")],
@@ -125,6 +131,7 @@ export function firewallTable(settings: FirewallSettings): Table {
         base: { type: "filter", hook: "input", priority: FILTER, policy: "accept" },
         rules: [
           ...toOverlay.map((match) => [...fromUs, ...match, verdict("drop")]),
+          ...pathMtus(fromUs),
           ...(controlPort === undefined ? [] : [closedToOthers(controlPort)]),
         ],
       },

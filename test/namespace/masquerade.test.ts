@@ -106,15 +106,18 @@ test.each([
   expect(await sourceOf(destination, seenBy)).toBe(source);
 });
 
+/** A socket of the host that gets what is for this port. */
+function receiver(port: number): number {
+  return within(path(1), () => {
+    const fd = openSocket("receiver", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    opened.push(fd);
+    bindSocket("receiver", fd, sockaddrIn(new Uint8Array(4), port));
+    return fd;
+  });
+}
+
 test("a pod's packets to a port of the overlay reach other pods, and neither its host nor others in its host's name", async () => {
-  const hears = (port: number) =>
-    within(path(1), () => {
-      const fd = openSocket("receiver", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-      opened.push(fd);
-      bindSocket("receiver", fd, sockaddrIn(new Uint8Array(4), port));
-      return fd;
-    });
-  const own = new Map([OVERLAY, PORT].map((port) => [port, hears(port)]));
+  const own = new Map([OVERLAY, PORT].map((port) => [port, receiver(port)]));
   const seen = new Set<string>();
   const listen = () => {
     for (const [port, fd] of own) if (receiveDatagram("own", fd, BUFFER, false)) seen.add(`host ${port}`);
@@ -145,6 +148,68 @@ test("a pod's packets to a port of the overlay reach other pods, and neither its
     (found) => wanted.every((each) => found.includes(each)),
   );
   expect(arrived).toEqual(wanted);
+});
+
+/** ICMP's 'fragmentation needed', with an MTU of 600, about a datagram between these two. */
+function tooBig(source: readonly number[], destination: readonly number[], port: number): Uint8Array {
+  const message = new Uint8Array(8 + 20 + 8);
+  const view = new DataView(message.buffer);
+  message.set([3, 4]);
+  view.setUint16(6, 600);
+  message.set([0x45, 0, 1_400 >> 8, 1_400 & 255], 8);
+  message.set([64, 17], 16);
+  message.set([...source, ...destination], 20);
+  view.setUint16(28, port);
+  view.setUint16(30, port);
+  let sum = 0;
+  for (let at = 0; at < message.length; at += 2) sum += view.getUint16(at);
+  view.setUint16(2, ~((sum & 0xffff) + (sum >> 16)));
+  return message;
+}
+
+test("a pod is believed about paths within the network, and not about those from its host to others", async () => {
+  const [one = ""] = paths;
+  const icmp = within(one, () => openSocket("icmp", AF_INET, SOCK_RAW, 1));
+  opened.push(icmp);
+  const port = OVERLAY + 10;
+  receiver(port);
+  const [host, other, pod] = [
+    [10, 99, 0, 1],
+    [10, 99, 0, 2],
+    [10, 32, 0, 12],
+  ] as const;
+  const tell = (to: readonly number[], source: readonly number[], destination: readonly number[]) =>
+    sendDatagram("icmp", icmp, tooBig(source, destination, port), sockaddrIn(Uint8Array.from(to), 0));
+  const mtuTo = async (address: string) =>
+    /mtu (\d+)/.exec(await hosts.host(1).must(["ip", "route", "get", address]))?.[1];
+  await eventually(
+    "the host believes it of the path to a pod",
+    () => {
+      tell(host, host, other);
+      tell([10, 32, 0, 1], [10, 32, 0, 1], other);
+      tell(host, host, pod);
+      return mtuTo("10.32.0.12");
+    },
+    (mtu) => mtu === "600",
+  );
+  expect(await mtuTo("10.99.0.2")).toBeUndefined();
+  // Other hosts are told neither.
+  const about = new Set<string>();
+  await eventually(
+    "what is about a pod is forwarded",
+    () => {
+      tell(other, other, host);
+      tell(other, other, pod);
+      const fd = captures.get("outside") ?? -1;
+      for (let packet = receiveDatagram("capture", fd, BUFFER, false); packet; ) {
+        if (packet[23] === 1 && packet[34] === 3) about.add(packet.subarray(58, 62).join("."));
+        packet = receiveDatagram("capture", fd, BUFFER, false);
+      }
+      return about;
+    },
+    (found) => found.has(pod.join(".")),
+  );
+  expect([...about]).toEqual([pod.join(".")]);
 });
 
 describe("a change of what is exposed of which the kernel refuses a part", () => {

@@ -78,9 +78,9 @@ describe("table weave", () => {
     ["nft delete table ip weave", "missing"],
     [
       "nft flush table ip weave",
-      "with 0 of 5 rules in chain postrouting, with 0 of 4 rules in chain forward, with 0 of 1 rules in chain input",
+      "with 0 of 5 rules in chain postrouting, with 0 of 7 rules in chain forward, with 0 of 4 rules in chain input",
     ],
-    ["nft flush chain ip weave forward", "with 0 of 4 rules in chain forward"],
+    ["nft flush chain ip weave forward", "with 0 of 7 rules in chain forward"],
     ["nft flush chain ip weave forward; nft delete chain ip weave forward", "without chain forward"],
     [`nft delete rule ip weave postrouting handle ${rule("postrouting", 2)}`, "with 4 of 5 rules"],
     [
@@ -95,7 +95,7 @@ describe("table weave", () => {
       `nft replace rule ip weave forward handle ${rule("forward", 1)} 'iifname weave accept comment "x"'`,
       "with changed rules",
     ],
-    ["nft insert rule ip weave forward ip saddr 10.32.0.5 drop", "with 5 of 4 rules in chain forward"],
+    ["nft insert rule ip weave forward ip saddr 10.32.0.5 drop", "with 8 of 7 rules in chain forward"],
     [
       `handle=${rule("forward", 1)}; nft "delete rule ip weave forward handle $handle; add rule ip weave forward iifname weave accept"`,
       "with changed rules in chain forward",

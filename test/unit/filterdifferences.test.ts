@@ -29,7 +29,16 @@ describe("a table", () => {
     ["none", undefined, ["missing"]],
     ["dormant", { ...wanted, dormant: true }, ["dormant"]],
     ["foreign objects", { ...wanted, foreign: true }, ["with foreign chains or sets"]],
-    ["an exposed address more", state({ exposed: [one, other] }), ["with 4 of 3 rules in chain forward"]],
+    [
+      "an exposed address more",
+      state({ exposed: [one, other] }),
+      ["with 7 of 5 rules in chain forward", "with 4 of 3 rules in chain input"],
+    ],
+    [
+      "overlays",
+      state({ overlayPorts: [6783] }),
+      ["with 6 of 5 rules in chain forward", "with 4 of 3 rules in chain input"],
+    ],
     [
       "no masquerading",
       state({ exposed: [{ ...one, masquerade: false }] }),

@@ -129,7 +129,11 @@ export function matchLinkLocal(field: "saddr" | "daddr", equal = true): Expressi
 
 /** Match the source or destination address of an IPv4 packet with a subnet. */
 export function matchAddress(field: "saddr" | "daddr", subnet: Cidr, equal = true): Expression[] {
-  const load = payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[4][field], 4);
+  return matchSubnet(payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[4][field], 4), subnet, equal);
+}
+
+/** Match the IPv4 address that `load` loads with a subnet. */
+export function matchSubnet(load: Expression, subnet: Cidr, equal = true): Expression[] {
   const wanted = cmp(ipv4Octets(subnetOf(subnet).address), equal);
   if (subnet.prefix === 32) return [load, wanted];
   const bits = ipv4Octets((0xffffffff << (32 - subnet.prefix)) >>> 0);

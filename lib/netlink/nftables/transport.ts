@@ -1,11 +1,14 @@
 // Matches on the transport header.
+import type { Cidr } from "../../address/ipv4.ts";
 import { bitwise } from "./expr/bitwise.ts";
 import { cmp } from "./expr/cmp.ts";
 import type { Expression } from "./expr/expression.ts";
 import { meta } from "./expr/meta.ts";
 import { NFT_PAYLOAD_TRANSPORT_HEADER, payload } from "./expr/payload.ts";
 import { range } from "./expr/range.ts";
+import { matchSubnet } from "./match.ts";
 
+const IPPROTO_ICMP = 1;
 const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 const IPPROTO_SCTP = 132;
@@ -18,6 +21,9 @@ const TCP_RST = 4;
 const TCP_ACK = 16;
 const SCTP_CHUNK_TYPE_AT = 12;
 const SCTP_INIT = 1;
+/** Type and code of ICMP (RFC 792), and where the destination of the packet in it is. */
+const FRAGMENTATION_NEEDED = Uint8Array.of(3, 4);
+const ICMP_DESTINATION_AT = 8 + 16;
 /** Types of ICMPv6 (RFC 4861), from router solicitation to redirect. */
 const NEIGHBOUR_DISCOVERY = { first: 133, last: 137 } as const;
 
@@ -48,6 +54,15 @@ export function matchTcpPort(port: number): Expression[] {
 /** Match UDP packets to a destination port. */
 export function matchUdpPort(port: number): Expression[] {
   return matchPort(IPPROTO_UDP, port);
+}
+
+/** Match ICMP's 'fragmentation needed' (RFC 1191), about packets to a subnet where one is given. */
+export function matchFragmentationNeeded(about?: Cidr): Expression[] {
+  return [
+    ...matchProtocol(IPPROTO_ICMP),
+    ...matchTransport(0, FRAGMENTATION_NEEDED),
+    ...(about ? matchSubnet(transport(ICMP_DESTINATION_AT, 4), about) : []),
+  ];
 }
 
 /** Match TCP segments that reset a connection. */
