@@ -17,7 +17,13 @@ import { fc } from "../support/fastcheck.ts";
 function path(more: Partial<typeof DEFAULTS> = {}) {
   const clock = new SimulatedClock(1_000);
   const world = { ...DEFAULTS, ...more };
-  const seen = { tests: 0, changes: [] as (number | undefined)[], outgrown: 0, marks: new Set<number>() };
+  const seen = {
+    tests: 0,
+    questions: 0,
+    changes: [] as (number | undefined)[],
+    outgrown: 0,
+    marks: new Set<number>(),
+  };
   let last = { mark: 0, mtu: 0 };
   const subject: FastdpPath = new FastdpPath({
     clock,
@@ -29,6 +35,7 @@ function path(more: Partial<typeof DEFAULTS> = {}) {
       if (passes && !world.loses()) clock.after(10, () => (last = { mark, mtu }));
     },
     ask(asked) {
+      seen.questions++;
       if (!world.control) return;
       clock.after(world.control, () => {
         const answer = { asked, ...last };
@@ -112,6 +119,17 @@ describe("a path", () => {
         clock.advance(10_000);
       }
       expect([control, subject.mtu, seen.changes]).toEqual([control, 1450, [1450]]);
+    }
+  });
+
+  test("of a busy peer takes one question until it answers, however late that is", () => {
+    for (const control of [100, 200, 700, 3_000, 9_000]) {
+      const { clock, subject, seen } = path({ control });
+      subject.start();
+      clock.advance(control + 5);
+      expect([control, seen.questions, subject.mtu]).toEqual([control, 1, undefined]);
+      clock.advance(30_000);
+      expect([control, seen.questions, subject.mtu]).toEqual([control, 1, 1450]);
     }
   });
 

@@ -44,7 +44,13 @@ export class FastdpPath {
   readonly #rounds = new Map<number, number>();
   /** Size of the largest test of this search that has passed. */
   #passed = 0;
+  /** A question is about to be sent, behind the tests that are sent with it. */
   #asking = false;
+  /** The first question of this search: sent, and answered. */
+  #asked = false;
+  #heard = false;
+  /** Another question waits for that answer. */
+  #askNext = false;
   readonly #search: PathMtu;
 
   constructor(private readonly params: FastdpPathParams) {
@@ -114,6 +120,11 @@ export class FastdpPath {
     }
     const round = this.#rounds.get(asked);
     if (round !== undefined) this.#search.answered(round);
+    if (round === undefined) return;
+    this.#heard = true;
+    if (!this.#askNext) return;
+    this.#askNext = false;
+    if (this.searching) this.#askSoon();
   }
 
   /** A heartbeat has been sent, which may hide tests: answers to the questions until now do not tell that they are lost. */
@@ -136,6 +147,9 @@ export class FastdpPath {
   #begin(passed: number): void {
     this.#searchedAt = this.params.clock.now();
     this.#rounds.clear();
+    this.#asked = false;
+    this.#heard = false;
+    this.#askNext = false;
     this.#passed = passed;
   }
 
@@ -145,7 +159,10 @@ export class FastdpPath {
     this.params.test(this.#mark, mtu);
   }
 
-  /** Ask by a new mark. */
+  /**
+   * Ask by a new mark; until the first question of a search is answered, no other: the control connection loses none, and a
+   * busy peer would have to answer all of them.
+   */
   #askSoon(): void {
     if (this.#asking) return;
     this.#asking = true;
@@ -153,7 +170,11 @@ export class FastdpPath {
     this.#rounds.set(this.#mark, this.#search.round);
     this.params.clock.after(0, () => {
       this.#asking = false;
-      if (!this.#stopped) this.params.ask(this.#mark);
+      if (this.#stopped) return;
+      this.#askNext = this.#asked && !this.#heard;
+      if (this.#askNext) return;
+      this.#asked = true;
+      this.params.ask(this.#mark);
     });
   }
 
