@@ -204,12 +204,15 @@ describe("polls", () => {
   };
   const ticks = (forwarder: Noted) => forwarder.told.filter((each) => each === "tick").length;
 
-  test("run every 5 ms until a forwarder is established, for 2 s at most; every 200 ms while one is watched, else every second", () => {
+  test("run after 5 ms and ever more rarely until a forwarder is established; every 200 ms while one is watched, else every second", () => {
     const { prepare, clock } = fastdp();
     const forwarder = prepare();
     usable(forwarder);
-    clock.advance(2_000);
-    expect(ticks(forwarder)).toBeGreaterThanOrEqual(399);
+    clock.advance(20);
+    expect(ticks(forwarder)).toBe(4);
+    clock.advance(180);
+    expect(ticks(forwarder)).toBe(15);
+    clock.advance(1_800);
     const within = (ms: number) => {
       clock.advance(2_000);
       forwarder.told.length = 0;
@@ -229,6 +232,20 @@ describe("polls", () => {
     forwarder.told.length = 0;
     clock.advance(1_000);
     expect(ticks(forwarder)).toBe(5);
+  });
+
+  test("for a new forwarder leave out those that are established", () => {
+    const { prepare, clock } = fastdp();
+    const [old, other] = [prepare(), prepare({ remotePeer: peer(3), remoteIp: "127.0.0.3" })];
+    usable(old);
+    old.established = true;
+    clock.advance(5_000);
+    usable(other);
+    old.told.length = 0;
+    clock.advance(190);
+    expect([ticks(old), ticks(other)]).toEqual([0, 14]);
+    clock.advance(20);
+    expect([ticks(old), ticks(other)]).toEqual([1, 15]);
   });
 
   test("end with the last forwarder", () => {

@@ -144,15 +144,56 @@ describe("the fast datapath", () => {
   });
 
   test("a path that never works, to a peer that acknowledges: it is asked first, and may be busy", () => {
-    const { clock, world, subject, take } = fastdp({ acknowledges: true });
+    const { clock, world, subject, take, sent } = fastdp({ acknowledges: true });
     world.busy = true;
     subject.confirm();
     clock.advance(20_000);
-    expect(take()).toEqual(["0 start", "0 changed", `5100 control ${CONTROL.anyHeartbeats}`]);
+    expect(take()).toEqual(["0 start", "0 changed", `700 control ${CONTROL.anyHeartbeats}`]);
+    expect(sent().all).toBe("0 500");
+    // What was sent before may have come too early.
     subject.control(CONTROL.noMoreHeartbeats);
-    expect(take()).toEqual(["20000 look", "20000 health: heartbeats do not get through"]);
+    expect(take()).toEqual(["20000 look", `20000 control ${CONTROL.anyHeartbeats}`]);
+    expect(sent().all).toBe("20000");
+    clock.advance(5_000);
+    expect([take(), sent().all]).toEqual([[], ""]);
+    subject.control(CONTROL.noMoreHeartbeats);
+    expect(take()).toEqual(["25000 look", "25000 health: heartbeats do not get through"]);
     clock.advance(20_000);
     expect(take()).toEqual([]);
+  });
+
+  test("a peer of ours that is prompt: asked after 700 ms, and again; trouble after more than 5 s, as with an original", () => {
+    const { clock, subject, take, sent } = fastdp({ acknowledges: true });
+    subject.confirm();
+    clock.advance(20_000);
+    const asks = (at: number) => [`${at} control ${CONTROL.anyHeartbeats}`, `${at + 5} look`];
+    expect(take()).toEqual([
+      "0 start",
+      "0 changed",
+      ...asks(700),
+      ...asks(705),
+      ...asks(5_100),
+      "5105 health: heartbeats do not get through",
+    ]);
+    expect(sent().all).toBe("0 500 705 1300..19800/500");
+  });
+
+  test("the first heartbeat of a peer of ours is answered by one: it was not ready for those before", () => {
+    for (const acknowledges of [true, false]) {
+      const { clock, subject, sent, beat } = fastdp({ acknowledges });
+      subject.confirm();
+      clock.advance(120);
+      subject.heartbeat(beat);
+      clock.advance(10);
+      subject.heartbeat(beat);
+      expect([acknowledges, sent().all]).toEqual([acknowledges, acknowledges ? "0 120" : "0"]);
+    }
+    const { clock, subject, sent, beat } = fastdp({ acknowledges: true });
+    subject.confirm();
+    subject.control(CONTROL.heartbeatAck);
+    clock.advance(120);
+    subject.heartbeat(beat);
+    expect(sent().all).toBe("0");
   });
 
   test("the answer of a busy peer comes with its acknowledgement, and heartbeats of it may wait here", () => {
@@ -168,7 +209,7 @@ describe("the fast datapath", () => {
     expect(take()).toEqual([
       "0 start",
       "0 changed",
-      `5100 control ${CONTROL.anyHeartbeats}`,
+      `700 control ${CONTROL.anyHeartbeats}`,
       "6000 look",
       `6000 control ${CONTROL.heartbeatAck}`,
       "6000 established",
@@ -185,13 +226,15 @@ describe("the fast datapath", () => {
     expect(take()).toEqual(["400 control 0", "400 established", "400 test 1450"]);
   });
 
-  test("tests of the path begin after 700 ms where no heartbeat gets through", () => {
+  test("tests of the path begin where the peer has answered twice that no heartbeat gets through", () => {
     const { clock, subject, take } = fastdp({ measures: true, acknowledges: true });
     subject.confirm();
     clock.advance(699);
     expect(take()).toEqual(["0 start", "0 changed"]);
+    clock.advance(10);
+    expect(take()).toEqual(["700 control 2", "705 look", "705 control 2"]);
     clock.advance(1);
-    expect(take()[0]).toBe("700 test 1450");
+    expect(take()).toEqual(["710 look", "710 test 1450", "710 control 5"]);
   });
 
   test("an original: beats every 10 s, all whole; silent after more than 35 s", () => {

@@ -51,8 +51,11 @@ const REFUSALS = 3;
 const RECOVERED = 3;
 /** A peer without ACKNOWLEDGES is silent after this: three slow heartbeats are missing. */
 const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
-/** A new path is tested after this where no heartbeat has been acknowledged: it may be too narrow for them. */
-const TESTS_MS = 700;
+/**
+ * A peer of ours is asked for its first acknowledgement after this, and gets no heartbeats until it answers: it may be busy,
+ * and would acknowledge each of them. Where none has come once it is ready, the path is tested: it may be too narrow for them.
+ */
+const ASK_MS = 700;
 /** A new path that does not work is reported after this. */
 const FIRST_MS = 5_000;
 const FIRST_SILENCE = "heartbeats do not get through";
@@ -77,6 +80,8 @@ export class Forwarder implements CandidateConnection {
   /** Heartbeats without an acknowledgement; whether the peer has been asked for them. */
   #unacknowledged = 0;
   #asked = false;
+  /** Before it was established, the peer has answered that no heartbeat has come. */
+  #missed = false;
   #acknowledgements = 0;
   /** Errors in a row from our own kernel. */
   #refusals = 0;
@@ -148,7 +153,6 @@ export class Forwarder implements CandidateConnection {
     this.#report();
     this.#checkSilence();
     this.#sendDue();
-    if (!this.established && this.params.clock.now() - this.#confirmedAt >= TESTS_MS) this.#startTests();
     this.#path?.tick();
   }
 
@@ -156,10 +160,7 @@ export class Forwarder implements CandidateConnection {
   mtuChanged(): void {
     if (!this.usable || this.#trouble === undefined) return;
     const fits = (this.pathMtu ?? 0) >= this.params.mtu() && this.#refusals === 0;
-    if (!fits || !this.established) {
-      this.#lastSent = Number.NEGATIVE_INFINITY;
-      return this.#sendDue();
-    }
+    if (!fits || !this.established) return this.#sendNow();
     this.#unacknowledged = 0;
     this.#setTrouble(undefined);
   }
@@ -187,7 +188,7 @@ export class Forwarder implements CandidateConnection {
       this.#asked = false;
       if (!this.established) {
         this.params.look();
-        if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
+        if (!this.established) this.#noneCame();
       } else if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
         this.#acknowledgements = 0;
         this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
@@ -227,6 +228,8 @@ export class Forwarder implements CandidateConnection {
       this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
     }
     this.#maybeEstablish();
+    // It was not ready for what we have sent before.
+    if (first && this.params.acknowledges && !this.#acknowledgedOurs) this.#sendNow();
     if (!this.params.acknowledges && this.#refusals === 0) this.#setTrouble(undefined);
   }
 
@@ -343,9 +346,15 @@ export class Forwarder implements CandidateConnection {
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
   }
 
+  #sendNow(): void {
+    this.#lastSent = Number.NEGATIVE_INFINITY;
+    this.#sendDue();
+  }
+
   #sendDue(): void {
     const now = this.params.clock.now();
-    if (!this.#secured || now - this.#lastSent < this.#interval) return;
+    const waits = this.#asked && !this.established;
+    if (!this.#secured || waits || now - this.#lastSent < this.#interval) return;
     const close = now - this.#lastSent < CLOSE_MS;
     this.#lastSent = now;
     const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
@@ -359,9 +368,29 @@ export class Forwarder implements CandidateConnection {
       this.#unacknowledged >= UNACKNOWLEDGED &&
       !this.#asked
     ) {
-      this.#asked = true;
-      this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
+      this.#ask();
     }
+  }
+
+  /** Ask the peer for acknowledgements of the heartbeats that have come. */
+  #ask(): void {
+    this.#asked = true;
+    this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
+  }
+
+  /**
+   * No heartbeat had come when the peer answered. The first answer shows that it is ready: earlier ones may have come before
+   * that.
+   */
+  #noneCame(): void {
+    const first = !this.#missed;
+    this.#missed = true;
+    if (first) {
+      this.#sendNow();
+      return this.#ask();
+    }
+    this.#startTests();
+    if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
   }
 
   /** Send a heartbeat. Returns false where our own kernel refuses it: no acknowledgement can come. */
@@ -410,10 +439,14 @@ export class Forwarder implements CandidateConnection {
   #checkSilence(): void {
     const now = this.params.clock.now();
     if (!this.established) {
-      if (!this.#isLate || this.#trouble !== undefined || this.#asked) return;
-      if (!this.params.acknowledges) return this.#setTrouble(this.#silent(FIRST_SILENCE));
-      this.#asked = true;
-      this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
+      if (this.#trouble !== undefined || this.#asked) return;
+      if (!this.params.acknowledges) {
+        if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
+      } else if (
+        this.#isLate ||
+        (!this.#missed && !this.#acknowledgedOurs && now - this.#confirmedAt >= ASK_MS)
+      )
+        this.#ask();
     } else if (this.params.acknowledges) {
       if (now - this.#lastHeartbeat < MISSING_MS) return;
       this.#lastHeartbeat = now;

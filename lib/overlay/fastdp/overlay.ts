@@ -20,12 +20,12 @@ import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 import { ACKNOWLEDGES, CONTROL, MAX_MTU, type PathTests, type Security, TESTS_PATHS } from "./protocol.ts";
 
-/** Polling interval for heartbeats while connections are established … */
-const POLL_FAST_MS = 5;
-/** … for so long after a connection was made; then by whether a forwarder is `watched`. */
-const POLL_FAST_FOR_MS = 2_000;
+/** Interval of polls of all forwarders for heartbeats, by whether one is `watched`. */
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
+/** Those that are not established are polled after this, then at times that grow by this part. */
+const POLL_FIRST_MS = 5;
+const POLL_GROWTH = 1 / 4;
 
 /** Bytes around the payload of a frame: outer IP, UDP, VXLAN, and Ethernet. */
 const ENCAPSULATION = 20 + 8 + VXLAN_HEADER + ETHERNET_HEADER;
@@ -47,7 +47,9 @@ export class FastdpOverlay implements NamedOverlay {
   readonly #seen = new Map<Forwarder, bigint>();
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
-  #pollFastUntil = 0;
+  /** When all are polled next, and when the last one was added, in ms of the clock. */
+  #pollAllAt = Number.POSITIVE_INFINITY;
+  #addedAt = 0;
   #frozen = false;
   readonly #timers = new Set<Timer>();
 
@@ -230,7 +232,8 @@ export class FastdpOverlay implements NamedOverlay {
   #changed(peer: Peer, forwarder: Forwarder): void {
     if (forwarder.usable) {
       this.#forwarders.set(peer, forwarder);
-      this.#pollFastUntil = this.clock.now() + POLL_FAST_FOR_MS;
+      this.#addedAt = this.clock.now();
+      this.#pollAllAt = Math.min(this.#pollAllAt, this.#addedAt + POLL_WATCHED_MS);
       this.#pollSoon();
     } else if (this.#forwarders.get(peer) === forwarder) {
       this.#forwarders.delete(peer);
@@ -242,20 +245,31 @@ export class FastdpOverlay implements NamedOverlay {
   /** Set the timer of the next poll, the only one: a poll may find a changed address, which calls this, too. */
   #pollSoon(): void {
     const { clock } = this;
+    const now = clock.now();
     this.#poll?.cancel();
-    const forwarders = [...this.#forwarders.values()];
-    const fast = clock.now() < this.#pollFastUntil && forwarders.some((forwarder) => !forwarder.established);
-    const watched = forwarders.some((forwarder) => forwarder.watched);
-    const slowly = watched ? POLL_WATCHED_MS : (clock.sharedWakeUp?.(POLL_SLOW_MS) ?? POLL_SLOW_MS);
-    this.#poll = clock.after(fast ? POLL_FAST_MS : slowly, () => {
-      for (const [peer, forwarder] of this.#forwarders) {
-        guarded(`fastdp to ${peer}`, () => {
-          this.#pollOne(forwarder);
-          forwarder.tick();
-        });
-      }
-      if (this.#forwarders.size > 0) this.#pollSoon();
-    });
+    const isNew = [...this.#forwarders.values()].some(({ established }) => !established);
+    const soon = now + Math.max(POLL_FIRST_MS, POLL_GROWTH * (now - this.#addedAt));
+    const all = !isNew || this.#pollAllAt <= soon;
+    this.#poll = clock.after((all ? this.#pollAllAt : soon) - now, () => this.#pollDue(all));
+  }
+
+  /** Poll all forwarders, or those that are not established. */
+  #pollDue(all: boolean): void {
+    for (const [peer, forwarder] of this.#forwarders) {
+      if (!all && forwarder.established) continue;
+      guarded(`fastdp to ${peer}`, () => {
+        this.#pollOne(forwarder);
+        forwarder.tick();
+      });
+    }
+    if (all) this.#pollAllAt = this.clock.now() + this.#pollAllMs;
+    if (this.#forwarders.size > 0) this.#pollSoon();
+    else this.#pollAllAt = Number.POSITIVE_INFINITY;
+  }
+
+  get #pollAllMs(): number {
+    const watched = [...this.#forwarders.values()].some((forwarder) => forwarder.watched);
+    return watched ? POLL_WATCHED_MS : (this.clock.sharedWakeUp?.(POLL_SLOW_MS) ?? POLL_SLOW_MS);
   }
 
   #pollOne(forwarder: Forwarder): void {
