@@ -234,14 +234,17 @@ export class MeshRouter implements ConnectionHost {
     });
   }
 
-  /** Ask those next to inconsistent peers about them, by sending what we have. */
+  /**
+   * Ask those next to inconsistent peers about them, by sending what we have. Neighbours of our kind are left out: each broadcasts
+   * its changes to all its neighbours, and a connection loses none. What seems to be missing there is late, as routers are busy.
+   */
   *#askAboutInconsistent(ms: number): Work {
     const names = yield* this.#topology.inconsistentPeers();
     if (!names) return;
     const byHop = new Map<PeerName, PeerName[]>();
     for (const name of names) {
       const hop = this.routes.unicastAll.get(name);
-      if (hop === undefined) continue;
+      if (hop === undefined || (hop === name && this.connections.get(hop)?.announces(ASK_CHANNEL))) continue;
       byHop.set(hop, [...(byHop.get(hop) ?? []), name]);
     }
     for (const [hop, some] of byHop)

@@ -1,6 +1,7 @@
 // Whole networks of mesh routers, in one process, on a simulated clock.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { LocalConnection } from "../../lib/mesh/connection.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
@@ -208,6 +209,22 @@ test("who has missed news finds out by what does not fit together, and asks", as
     deaf.router.peers.apply = apply;
     expect(deaf.router.routes.unicast.has(newcomer.router.ourself.name)).toBe(false);
     simulation.until(() => simulation.converged(), 40_000, 100);
+  }
+});
+
+test("routers that are slow ask their neighbours for no news, which is on its way already", async () => {
+  for (let seed = 0n; seed < 6n; seed++) {
+    const simulation = new Simulation(seed);
+    simulation.slowMs = 2_000;
+    const [first] = Array.from({ length: 10 }, (_, i) => simulation.add(i + 1));
+    if (!first) throw new Error("no peers");
+    using sends = spyOn(LocalConnection.prototype, "sendGossip");
+    for (const peer of simulation.peers.slice(1)) await simulation.connect(peer, first);
+    simulation.until(() => simulation.converged(), MINUTE, 100);
+    simulation.clock.advance(10_000);
+    const gossip = sends.mock.calls.filter(([channel, source]) => channel === "topology" && !source);
+    // What introduces new peers to each other; with questions there are 900.
+    expect(gossip.length).toBeLessThan(300);
   }
 });
 
