@@ -7,7 +7,15 @@ import { MAX_PEERS } from "../mesh/bounds.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
-import { decodeRecords, encodeRecords, MtuGossip, type MtuRecord, newerRecord, nextVersion } from "./mtu.ts";
+import {
+  decodeRecords,
+  encodeRecords,
+  MtuGossip,
+  type MtuRecord,
+  type MtuRecords,
+  newerRecord,
+  nextVersion,
+} from "./mtu.ts";
 
 /** MTU of Weave Net 2.x: what fits paths of 1460 bytes, with ESP. */
 const ORIGINAL_MTU = 1_376;
@@ -25,6 +33,8 @@ export const FALL_MS = 500;
 export const RECORD_MS = 5_000;
 /** A new router that has measured nothing announces its MTU this long after it has met others. */
 export const MEASURE_MS = 3_000;
+/** Delay of news that neighbours have sent to us alone, and of their evaluation: neighbours that start together send many. */
+export const NEWS_MS = 200;
 /** Delay of a record that supersedes one of an earlier run of ours, or of an impostor. */
 export const CORRECT_MS = 100;
 /** Records of peers that the topology does not have yet. */
@@ -90,12 +100,21 @@ export class NetworkMtu implements Gossiper {
   #fellAt = Number.NEGATIVE_INFINITY;
   #published = false;
   readonly #correcting: Soon;
+  /** Records to pass on to neighbours. */
+  readonly #news = new Map<PeerName, MtuRecord>();
+  readonly #passing: Soon;
+  readonly #evaluating: Soon;
   #strangersForgottenAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(private readonly params: NetworkMtuParams) {
     const { fixed, agreed, self, clock } = params;
     this.#correcting = new Soon(clock, () => this.#publish());
+    this.#passing = new Soon(clock, () => {
+      this.#channel?.neighbours(new MtuGossip(new Map(this.#news)));
+      this.#news.clear();
+    });
+    this.#evaluating = new Soon(clock, () => this.evaluate());
     this.mtu = fixed ?? agreed ?? ORIGINAL_MTU;
     this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
     this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
@@ -111,7 +130,7 @@ export class NetworkMtu implements Gossiper {
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
-    this.#correcting.stop();
+    for (const soon of [this.#correcting, this.#passing, this.#evaluating]) soon.stop();
   }
 
   get isFixed(): boolean {
@@ -134,8 +153,11 @@ export class NetworkMtu implements Gossiper {
 
   /** Take the least that our paths carry, and the neighbour on that path; undefined where none has been measured. */
   measured(least: { readonly mtu: number; readonly by: PeerName } | undefined): void {
+    const before = this.#measured;
     this.#measured = least;
-    this.evaluate();
+    // It comes with each change of a path, and most do not change the least.
+    const same = before?.mtu === least?.mtu && before?.by === least?.by;
+    if (!same || (least && least.mtu !== this.#own.mtu)) this.evaluate();
   }
 
   /** To be called when the topology or anything else has changed. */
@@ -169,15 +191,17 @@ export class NetworkMtu implements Gossiper {
 
   onUnicast(source: PeerName, message: Uint8Array): void {
     const news = this.#merge(message, source);
-    if (news) this.#channel?.neighbours(news);
+    if (news.size === 0) return;
+    for (const [peer, record] of news) this.#news.set(peer, record);
+    this.#passing.within(NEWS_MS);
   }
 
   onBroadcast(source: PeerName, message: Uint8Array): GossipData | undefined {
-    return this.#merge(message, source);
+    return toPassOn(this.#merge(message, source));
   }
 
   onGossip(message: Uint8Array, from: PeerName): GossipData | undefined {
-    return this.#merge(message, from);
+    return toPassOn(this.#merge(message, from));
   }
 
   gossip(): GossipData {
@@ -301,8 +325,8 @@ export class NetworkMtu implements Gossiper {
     this.params.changed(mtu);
   }
 
-  /** Take records that `speaker` has sent. Of a neighbour only its own word counts, once there is any. */
-  #merge(message: Uint8Array, speaker: PeerName): GossipData | undefined {
+  /** Take records that `speaker` has sent; return what was new. Of a neighbour only its own word counts, once there is any. */
+  #merge(message: Uint8Array, speaker: PeerName): MtuRecords {
     const { self, takesPart } = this.params;
     this.#forgetStrangers();
     let strangers = this.#countStrangers();
@@ -326,9 +350,9 @@ export class NetworkMtu implements Gossiper {
       this.#records.set(peer, record);
       news.set(peer, record);
     }
-    if (news.size === 0) return undefined;
-    this.evaluate();
-    return new MtuGossip(news);
+    if ([...news.values()].some(({ mtu }) => mtu < this.mtu)) this.evaluate();
+    else if (news.size > 0) this.#evaluating.within(NEWS_MS);
+    return news;
   }
 
   #countStrangers(): number {
@@ -345,6 +369,9 @@ export class NetworkMtu implements Gossiper {
     for (const peer of this.#records.keys()) if (!this.#known.has(peer)) this.#records.delete(peer);
   }
 }
+
+const toPassOn = (news: MtuRecords): GossipData | undefined =>
+  news.size === 0 ? undefined : new MtuGossip(news);
 
 function isSame(a: MtuRecord, b: MtuRecord): boolean {
   return a.version === b.version && a.mtu === b.mtu && a.fixed === b.fixed && a.by === b.by;

@@ -1,5 +1,5 @@
 // The MTU of the network: records of peers, and what follows from them.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -18,6 +18,7 @@ import {
   MAX_RISE_MS,
   MAX_STRANGERS,
   MEASURE_MS,
+  NEWS_MS,
   NetworkMtu,
   RECORD_MS,
   RISE_MS,
@@ -129,7 +130,12 @@ function router({
     told.push(name);
     return true;
   };
-  subject.start({ unicast, broadcast: listen, neighbours() {} });
+  const passed: string[] = [];
+  const neighboursHear = (data: { encode(): Iterable<Uint8Array> }) => {
+    for (const message of data.encode())
+      passed.push(Array.from(decodeRecords(message), ([name, { mtu }]) => `${name} ${mtu}`).join());
+  };
+  subject.start({ unicast, broadcast: listen, neighbours: neighboursHear });
   const hear = (n: number, mtu: number, more: Partial<MtuRecord> = {}, from = n) =>
     subject.onGossip(encodeRecords([[peer(n), record(mtu, { by: peer(9), ...more })]]), peer(from));
   const join = (n: number, mtu?: number) => {
@@ -159,6 +165,7 @@ function router({
     without,
     neighbours,
     told,
+    passed,
     hear,
     join,
     measure,
@@ -194,6 +201,45 @@ describe("the MTU of the network", () => {
     subject.evaluate();
     await measure(8950);
     expect(said.at(-1)?.mtu).toBe(8950);
+  });
+
+  test("neighbours' own records are passed on together, each as it was last", () => {
+    const { clock, subject, passed } = router();
+    const say = (n: number, mtu: number, version = 1) =>
+      subject.onUnicast(peer(n), encodeRecords([[peer(n), record(mtu, { by: peer(9), version })]]));
+    for (const n of [2, 3, 4]) say(n, 1450);
+    say(3, 1450);
+    clock.advance(NEWS_MS - 1);
+    say(3, 1300, 2);
+    expect(passed).toEqual([]);
+    clock.advance(1);
+    expect(passed).toEqual([`${peer(2)} 1450,${peer(3)} 1300,${peer(4)} 1450`]);
+    say(2, 1450);
+    clock.advance(60_000);
+    expect(passed).toHaveLength(1);
+    say(2, 1400, 2);
+    clock.advance(NEWS_MS);
+    expect(passed.slice(1)).toEqual([`${peer(2)} 1400`]);
+    say(2, 1350, 3);
+    subject.stop();
+    clock.advance(NEWS_MS);
+    expect(passed).toHaveLength(2);
+  });
+
+  test("is not evaluated for measurements that change nothing, and once for records that come together", async () => {
+    const { clock, subject, join, hear, measure } = router({ agreed: 1450 });
+    for (const n of [2, 3, 4]) join(n);
+    await measure(1450);
+    using evaluated = spyOn(subject, "evaluate");
+    for (let i = 0; i < 5; i++) await measure(1450);
+    expect(evaluated).toHaveBeenCalledTimes(0);
+    for (const n of [2, 3, 4]) hear(n, 1450);
+    clock.advance(NEWS_MS);
+    expect(evaluated).toHaveBeenCalledTimes(1);
+    await measure(1450, 3);
+    expect(evaluated).toHaveBeenCalledTimes(2);
+    hear(2, 1300, { version: 2 });
+    expect(evaluated).toHaveBeenCalledTimes(3);
   });
 
   test("falls at once, for a path of ours and of others", async () => {
