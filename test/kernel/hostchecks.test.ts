@@ -1,6 +1,6 @@
 // What the kernel of one host says, in network namespaces of this process: the doctor's checks of links, routes and leftovers,
 // and the flow cache's programs on links. Each test has a namespace of its own, which ends with it.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -268,16 +268,19 @@ describe.if(isRoot)("the flow cache's programs on links", () => {
     const links = [uplink(nl, "eth0", 1_500, "10.0.0.1/24"), uplink(nl, "eth1", 1_500, "10.0.1.1/24")];
     let neighbours: IPv4[] = [];
     let current = programs;
-    const kept = keeper(
-      new UnderlayHooks(
-        nl,
-        () => neighbours,
-        () => current,
-        () => {},
-      ),
+    const hooks = new UnderlayHooks(
+      nl,
+      () => neighbours,
+      () => current,
+      () => {},
     );
+    const kept = keeper(hooks);
     return {
       links,
+      isOutdated(...names: string[]) {
+        neighbours = names.map(parseIPv4);
+        return hooks.isOutdated();
+      },
       reconcile(...names: string[]) {
         neighbours = names.map(parseIPv4);
         return kept
@@ -303,6 +306,25 @@ describe.if(isRoot)("the flow cache's programs on links", () => {
       expect(reconcile("10.0.1.2")).toEqual([]);
       expect(reconcile()).toEqual(both("eth1", "not needed"));
       expect(removeUnderlayPrograms(nl)).toBe(false);
+    });
+  });
+
+  test("are outdated where other links lead to neighbours, of which new ones alone are asked for", () => {
+    inHost((nl) => {
+      const { reconcile, isOutdated } = hooked(nl);
+      expect(isOutdated()).toBe(false);
+      expect(isOutdated("10.0.0.2")).toBe(true);
+      reconcile("10.0.0.2");
+      using requests = spyOn(nl, "request");
+      expect(isOutdated("10.0.0.2")).toBe(false);
+      expect(requests).toHaveBeenCalledTimes(0);
+      expect(isOutdated("10.0.0.2", "10.0.0.3")).toBe(false);
+      expect(isOutdated("10.0.0.2", "10.0.0.3", "10.5.0.1")).toBe(false);
+      expect(requests).toHaveBeenCalledTimes(2);
+      expect(isOutdated("10.0.0.2", "10.0.1.2")).toBe(true);
+      expect(reconcile("10.0.0.2", "10.0.1.2")).toEqual(both("eth1", "missing"));
+      expect(isOutdated("10.0.1.2")).toBe(true);
+      expect(reconcile("10.0.1.2")).toEqual(both("eth0", "not needed"));
     });
   });
 

@@ -127,7 +127,9 @@ export class FlowCache {
   /** After a change of the forwarding table: forget flows, and look for links that lead to neighbours. */
   tableChanged(): void {
     raiseGeneration(this.maps.control);
-    guarded("the flow cache", () => keeper(this.#hooks).reconcile(() => true));
+    guarded("the flow cache", () => {
+      if (this.#hooks.isOutdated()) keeper(this.#hooks).reconcile(() => true);
+    });
   }
 
   /** Replace the programs by those for another short id. */
@@ -135,7 +137,8 @@ export class FlowCache {
     const before = this.#programs;
     this.#programs = this.#load(self);
     for (const program of [before.ingress, before.egress]) program.close();
-    this.tableChanged();
+    raiseGeneration(this.maps.control);
+    guarded("the flow cache", () => keeper(this.#hooks).reconcile(() => true));
   }
 
   /** Packets and bytes of the fast path by port. */

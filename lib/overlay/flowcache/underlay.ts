@@ -48,6 +48,8 @@ export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, Place
   readonly sources = ["underlay"] as const;
   /** Links that have had programs of ours. */
   readonly #hooked = new Set<number>();
+  /** Links that lead to neighbours, as of the last look; undefined without a route. */
+  readonly #paths = new Map<IPv4, number | undefined>();
 
   constructor(
     private readonly nl: NetlinkSocket,
@@ -58,12 +60,24 @@ export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, Place
 
   /** The links by which neighbours are reached. */
   desired(): ReadonlySet<number> {
-    const links = new Set<number>();
-    for (const address of this.neighbours()) {
-      const link = pathTo(this.nl, address)?.link;
-      if (link !== undefined) links.add(link);
-    }
-    return links;
+    this.#paths.clear();
+    return this.#lookForPaths();
+  }
+
+  /** Return whether neighbours were added or removed since the last look, and with them links; asks for new ones alone. */
+  isOutdated(): boolean {
+    const before = new Set(this.#paths.values());
+    const links = this.#lookForPaths();
+    before.delete(undefined);
+    return links.size !== before.size || [...links].some((link) => !before.has(link));
+  }
+
+  #lookForPaths(): Set<number> {
+    const neighbours = new Set(this.neighbours());
+    for (const address of this.#paths.keys()) if (!neighbours.has(address)) this.#paths.delete(address);
+    for (const address of neighbours)
+      if (!this.#paths.has(address)) this.#paths.set(address, pathTo(this.nl, address)?.link);
+    return new Set([...this.#paths.values()].filter((link) => link !== undefined));
   }
 
   observe(desired: ReadonlySet<number>): Found {
