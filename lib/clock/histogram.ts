@@ -12,7 +12,8 @@ export interface HistogramCounts {
 const BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10] as const;
 
 export class Histogram {
-  readonly #counts: number[] = BOUNDS.map(() => 0);
+  /** By the least bound that holds them; the last are those above all bounds. */
+  readonly #counts: number[] = [...BOUNDS, 0].map(() => 0);
   #count = 0;
   #sum = 0;
 
@@ -20,13 +21,18 @@ export class Histogram {
   add(seconds: number): void {
     this.#count++;
     this.#sum += seconds;
-    for (const [i, bound] of BOUNDS.entries())
-      if (seconds <= bound) this.#counts[i] = (this.#counts[i] ?? 0) + 1;
+    let i = 0;
+    while (seconds > (BOUNDS[i] ?? Number.POSITIVE_INFINITY)) i++;
+    this.#counts[i] = (this.#counts[i] ?? 0) + 1;
   }
 
   get counts(): HistogramCounts {
+    let count = 0;
     return {
-      buckets: BOUNDS.map((bound, i) => [bound, this.#counts[i] ?? 0]),
+      buckets: BOUNDS.map((bound, i) => {
+        count += this.#counts[i] ?? 0;
+        return [bound, count];
+      }),
       count: this.#count,
       sum: this.#sum,
     };
