@@ -22,10 +22,11 @@ export function findLockHolder(path: string): LockHolder | undefined {
   const wanted = fileIdentity(path);
   const isWanted =
     wanted === undefined
-      ? (pid: string, file: string) => linkOf(file) === `${path} (deleted)` && isOfThisHost(pid)
-      : (_pid: string, file: string) => fileIdentity(file) === wanted;
-  for (const pid of pids) {
-    const file = lockedFile(pid, (candidate) => isWanted(pid, candidate));
+      ? (file: string) => linkOf(file) === `${path} (deleted)`
+      : (file: string) => fileIdentity(file) === wanted;
+  // The namespace first: a process has one, and many files.
+  for (const pid of wanted === undefined ? pids.filter(isOfThisHost()) : pids) {
+    const file = lockedFile(pid, isWanted);
     if (file !== undefined) return { pid: Number(pid), file };
   }
   return undefined;
@@ -48,7 +49,11 @@ function lockedFile(pid: string, isWanted: (file: string) => boolean): string | 
   }
 }
 
-const isOfThisHost = (pid: string) => linkOf(`/proc/${pid}/ns/net`) === linkOf("/proc/self/ns/net");
+/** Return whether a process is in this network namespace. */
+function isOfThisHost(): (pid: string) => boolean {
+  const ours = linkOf("/proc/self/ns/net");
+  return (pid) => linkOf(`/proc/${pid}/ns/net`) === ours;
+}
 
 function linkOf(path: string): string | undefined {
   try {
