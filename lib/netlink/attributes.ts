@@ -155,46 +155,70 @@ export function decodeBody(
   return { header: familyHeader(body, length), attributes: decodeAttributes(body.subarray(length)) };
 }
 
+/** Attributes that follow each other, and one view of them: a start decodes thousands. */
+interface Run {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+const TEXT = new TextDecoder();
+
 /** One decoded attribute; the getters throw AttributeError where it is too short. */
 export class Attribute {
+  readonly #run: Run;
+  readonly #at: number;
+  readonly #length: number;
+
+  /** The payload has `length` bytes from `at`. */
   constructor(
     readonly type: number,
-    readonly payload: Uint8Array,
-  ) {}
+    run: Run,
+    at: number,
+    length: number,
+  ) {
+    this.#run = run;
+    this.#at = at;
+    this.#length = length;
+  }
+
+  get payload(): Uint8Array {
+    return this.#run.bytes.subarray(this.#at, this.#at + this.#length);
+  }
 
   #view(length: number): DataView {
-    if (this.payload.length < length) {
-      throw new AttributeError(`attribute ${this.type} has ${this.payload.length} bytes, not ${length}`);
+    if (this.#length < length) {
+      throw new AttributeError(`attribute ${this.type} has ${this.#length} bytes, not ${length}`);
     }
-    return viewOf(this.payload);
+    return this.#run.view;
   }
 
   get u8(): number {
-    return this.#view(1).getUint8(0);
+    return this.#view(1).getUint8(this.#at);
   }
   get u16(): number {
-    return this.#view(2).getUint16(0, true);
+    return this.#view(2).getUint16(this.#at, true);
   }
   get u16be(): number {
-    return this.#view(2).getUint16(0, false);
+    return this.#view(2).getUint16(this.#at, false);
   }
   get u32(): number {
-    return this.#view(4).getUint32(0, true);
+    return this.#view(4).getUint32(this.#at, true);
   }
   get u32be(): number {
-    return this.#view(4).getUint32(0, false);
+    return this.#view(4).getUint32(this.#at, false);
   }
   get u64(): bigint {
-    return this.#view(8).getBigUint64(0, true);
+    return this.#view(8).getBigUint64(this.#at, true);
   }
   get u64be(): bigint {
-    return this.#view(8).getBigUint64(0, false);
+    return this.#view(8).getBigUint64(this.#at, false);
   }
 
   /** Text up to the first zero byte. */
   get string(): string {
-    const end = this.payload.indexOf(0);
-    return new TextDecoder().decode(end < 0 ? this.payload : this.payload.subarray(0, end));
+    const { payload } = this;
+    const end = payload.indexOf(0);
+    return TEXT.decode(end < 0 ? payload : payload.subarray(0, end));
   }
 
   get nested(): Attributes {
@@ -207,7 +231,8 @@ export class Attributes {
   constructor(readonly list: readonly Attribute[]) {}
 
   get(type: number): Attribute | undefined {
-    return this.list.find((attribute) => attribute.type === type);
+    for (const attribute of this.list) if (attribute.type === type) return attribute;
+    return undefined;
   }
 
   need(type: number): Attribute {
@@ -219,7 +244,8 @@ export class Attributes {
 
 /** Decode a run of attributes; a length that does not fit the bytes left throws AttributeError. */
 export function decodeAttributes(bytes: Uint8Array): Attributes {
-  const view = viewOf(bytes);
+  const run = { bytes, view: viewOf(bytes) };
+  const { view } = run;
   const list: Attribute[] = [];
   for (let at = 0; at < bytes.length; ) {
     if (bytes.length - at < HEADER)
@@ -228,9 +254,8 @@ export function decodeAttributes(bytes: Uint8Array): Attributes {
     if (length < HEADER || length > bytes.length - at) {
       throw new AttributeError(`attribute of ${length} bytes where ${bytes.length - at} are left`);
     }
-    list.push(
-      new Attribute(view.getUint16(at + 2, true) & TYPE_MASK, bytes.subarray(at + HEADER, at + length)),
-    );
+    const type = view.getUint16(at + 2, true) & TYPE_MASK;
+    list.push(new Attribute(type, run, at + HEADER, length - HEADER));
     at += align(length);
   }
   return new Attributes(list);
