@@ -1,6 +1,6 @@
 // Matches of rules, put together of expressions as nft(8) does it: a rule goes on with the next one where they hold.
 import type { Family } from "../../address/ip.ts";
-import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
+import type { Cidr } from "../../address/ipv4.ts";
 import { NFPROTO } from "../nfnetlink.ts";
 import { type ConnectionField, connectionFieldLength, loadConnectionField } from "./conntrack.ts";
 import { bitwise } from "./expr/bitwise.ts";
@@ -11,6 +11,7 @@ import { fibAddressType } from "./expr/fib.ts";
 import { lookup, verdictMap } from "./expr/lookup.ts";
 import { meta, metaSet } from "./expr/meta.ts";
 import { NFT_PAYLOAD_LL_HEADER, NFT_PAYLOAD_NETWORK_HEADER, payload } from "./expr/payload.ts";
+import { matchSubnet } from "./subnet.ts";
 
 const IFNAMSIZ = 16;
 const RTN_LOCAL = 2;
@@ -130,14 +131,6 @@ export function matchLinkLocal(field: "saddr" | "daddr", equal = true): Expressi
 /** Match the source or destination address of an IPv4 packet with a subnet. */
 export function matchAddress(field: "saddr" | "daddr", subnet: Cidr, equal = true): Expression[] {
   return matchSubnet(payload(NFT_PAYLOAD_NETWORK_HEADER, ADDRESS[4][field], 4), subnet, equal);
-}
-
-/** Match the IPv4 address that `load` loads with a subnet. */
-export function matchSubnet(load: Expression, subnet: Cidr, equal = true): Expression[] {
-  const wanted = cmp(ipv4Octets(subnetOf(subnet).address), equal);
-  if (subnet.prefix === 32) return [load, wanted];
-  const bits = ipv4Octets((0xffffffff << (32 - subnet.prefix)) >>> 0);
-  return [load, bitwise(subnet.prefix === 0 ? new Uint8Array(4) : bits), wanted];
 }
 
 /** Match the source or destination address of an IPv4 packet by its first octets, as iptables writes it. */

@@ -6,7 +6,7 @@ import type { Expression } from "./expr/expression.ts";
 import { meta } from "./expr/meta.ts";
 import { NFT_PAYLOAD_TRANSPORT_HEADER, payload } from "./expr/payload.ts";
 import { range } from "./expr/range.ts";
-import { matchSubnet } from "./match.ts";
+import { matchSubnet } from "./subnet.ts";
 
 const IPPROTO_ICMP = 1;
 const IPPROTO_TCP = 6;
