@@ -61,24 +61,31 @@ export interface Immediate {
 }
 export type Operand = Register | Immediate;
 
-interface Instruction {
-  readonly opcode: number;
-  readonly dst: number;
-  readonly src: number;
-  readonly offset: number | string;
-  /** A number, or the label of a function. */
-  readonly imm: number | string;
+/** A jump or a callback, whose label is looked up at the end. */
+interface Reference {
+  readonly instruction: number;
+  readonly field: "offset" | "imm";
+  readonly label: string;
 }
 
 /** Emits one program. Methods return the assembler, for chaining. */
 export class Assembler {
-  readonly #instructions: Instruction[] = [];
+  /** Two for each instruction, struct bpf_insn: opcode, registers and offset; imm. */
+  readonly #words: number[] = [];
+  readonly #references: Reference[] = [];
   readonly #labels = new Map<string, number>();
   #unique = 0;
 
   #emit(opcode: number, dst: number, src: number, offset: number | string, imm: number | string): this {
-    this.#instructions.push({ opcode, dst, src, offset, imm });
+    const near = typeof offset === "string" ? this.#refer("offset", offset) : offset;
+    const value = typeof imm === "string" ? this.#refer("imm", imm) : imm;
+    this.#words.push(opcode | (dst << 8) | (src << 12) | (near << 16), value);
     return this;
+  }
+
+  #refer(field: Reference["field"], label: string): number {
+    this.#references.push({ instruction: this.#words.length >> 1, field, label });
+    return 0;
   }
 
   /** Return a fresh label name, for code that is emitted more than once. */
@@ -88,7 +95,7 @@ export class Assembler {
 
   label(name: string): this {
     if (this.#labels.has(name)) throw new Error(`label ${name} is set twice`);
-    this.#labels.set(name, this.#instructions.length);
+    this.#labels.set(name, this.#words.length >> 1);
     return this;
   }
 
@@ -173,22 +180,17 @@ export class Assembler {
 
   /** Return the program's bytes. Throws for a label that was never set. */
   assemble(): Uint8Array {
-    const bytes = new Uint8Array(8 * this.#instructions.length);
-    const view = new DataView(bytes.buffer);
-    this.#instructions.forEach((instruction, i) => {
-      view.setUint8(8 * i, instruction.opcode);
-      view.setUint8(8 * i + 1, (instruction.src << 4) | instruction.dst);
-      view.setInt16(8 * i + 2, this.#resolve(instruction.offset, i), true);
-      view.setInt32(8 * i + 4, this.#resolve(instruction.imm, i), true);
-    });
-    return bytes;
-  }
-
-  #resolve(offset: number | string, from: number): number {
-    if (typeof offset === "number") return offset;
-    const to = this.#labels.get(offset);
-    if (to === undefined) throw new Error(`label ${offset} is not set`);
-    return to - from - 1;
+    // Both architectures are little-endian.
+    const words = Int32Array.from(this.#words);
+    for (const { instruction, field, label } of this.#references) {
+      const to = this.#labels.get(label);
+      if (to === undefined) throw new Error(`label ${label} is not set`);
+      const distance = to - instruction - 1;
+      const at = 2 * instruction;
+      if (field === "imm") words[at + 1] = distance;
+      else words[at] = ((words[at] ?? 0) & 0xffff) | (distance << 16);
+    }
+    return new Uint8Array(words.buffer);
   }
 }
 
