@@ -134,35 +134,42 @@ export function encodeTopologyWith(encoder: GobEncoder, peers: Iterable<Peer>): 
   return concat(Array.from(peers, (peer) => encodePeer(peer, encoder)));
 }
 
-// A peer is sent to many neighbours many times. Its bytes, without the type descriptions in front of the first peer of a
-// stream, stay the same until its version changes.
+interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Return a function that encodes a peer by `encoder`. A peer is sent to many neighbours many times: its bytes stay the same until
+ * its version changes.
+ */
+function encodedOnce(encoder: () => GobEncoder): (peer: Peer) => Uint8Array {
+  const encoded = new WeakMap<Peer, Encoded>();
+  return (peer) => {
+    const known = encoded.get(peer);
+    const { version, uid, connections } = peer;
+    if (known?.version === version && known.uid === uid && known.connections === connections)
+      return known.bytes;
+    const bytes = encodePeer(peer, encoder());
+    encoded.set(peer, { version, uid, connections, bytes });
+    return bytes;
+  };
+}
+
+/** The first peer of a stream has the descriptions of types in front, those after it have none. */
+const encodeFirst = encodedOnce(() => new GobEncoder());
 let later: GobEncoder | undefined;
-function laterEncoder(): GobEncoder {
+const encodeLater = encodedOnce(() => {
   if (later) return later;
   later = new GobEncoder();
   encodePeer(Peer.placeholder(UNKNOWN_PEER), later);
   return later;
-}
-interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
-  readonly bytes: Uint8Array;
-}
-const encoded = new WeakMap<Peer, Encoded>();
-
-function encodeLater(peer: Peer): Uint8Array {
-  const known = encoded.get(peer);
-  const { version, uid, connections } = peer;
-  if (known?.version === version && known.uid === uid && known.connections === connections)
-    return known.bytes;
-  const bytes = encodePeer(peer, laterEncoder());
-  encoded.set(peer, { version, uid, connections, bytes });
-  return bytes;
-}
+});
 
 /** Encode a topology update. */
 export function encodeTopology(peers: Iterable<Peer>): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const peer of peers) {
-    parts.push(parts.length === 0 ? encodePeer(peer, new GobEncoder()) : encodeLater(peer));
+    parts.push(parts.length === 0 ? encodeFirst(peer) : encodeLater(peer));
   }
   return concat(parts);
 }

@@ -1,11 +1,12 @@
 // The topology of one peer: precedence of updates, owners of short ids, room after churn.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
+import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { MAX_PEERS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
-import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
+import { decodeTopology, encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
 
 const peer = (i: number, summary: Partial<PeerSummary> = {}) =>
@@ -188,4 +189,33 @@ test("what there was no room for at first is news once it is whole", () => {
   hold(last);
   expect(apply(last)).toEqual([last.name]);
   expect([...(peers.get(last.name)?.connections.keys() ?? [])]).toEqual([stranger.name]);
+});
+
+test("a peer is encoded once for all neighbours that it is sent to, and anew once its version or its connections change", () => {
+  const [a, b] = [peer(1), peer(2)];
+  const link = (established: boolean) =>
+    new Map([[b.name, { remote: b, address: "10.0.0.2:6783", outbound: true, established }]]);
+  const told = (...peers: Peer[]) =>
+    decodeTopology(encodeTopology(peers), () => true).map(({ summary, connections }) => [
+      summary.nickName,
+      summary.version,
+      connections.map(({ established }) => established),
+    ]);
+  a.connections = link(false);
+  expect(told(a, b)).toEqual([
+    ["h1", 5, [false]],
+    ["h2", 5, []],
+  ]);
+  using encodes = spyOn(GobEncoder.prototype, "encode");
+  for (let i = 0; i < 10; i++) encodeTopology([a, b]);
+  expect(encodes).toHaveBeenCalledTimes(0);
+  a.version = 6;
+  expect(told(a)).toEqual([["h1", 6, [false]]]);
+  expect(encodes).toHaveBeenCalledTimes(2);
+  a.connections = link(true);
+  expect(told(a)).toEqual([["h1", 6, [true]]]);
+  expect(told(b, a)).toEqual([
+    ["h2", 5, []],
+    ["h1", 6, [true]],
+  ]);
 });
