@@ -42,6 +42,11 @@ const MAX_ENTRIES_PER_MESSAGE = 1_024;
 const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 /** Entries taken in between two steps. */
 const STEP = 128;
+/**
+ * Time until the names of a peer that is gone are forgotten: its containers may go on while its router restarts, and those who
+ * did not lose sight of it do not tell its names again.
+ */
+export const GONE_MS = 5_000;
 
 /** What is to be deleted; what is left out matches everything. */
 export interface Selection {
@@ -67,7 +72,8 @@ export class Nameserver implements Gossiper {
   readonly entries = new Entries();
   #channel: GossipChannel | undefined;
   #sweeper: Timer | undefined;
-  readonly #gone = new Set<PeerName>();
+  /** Peers that are gone, and when their names are forgotten, in ms. */
+  readonly #gone = new Map<PeerName, number>();
   readonly #forgetting: Soon;
   /** The last peer whose clock differed too much. */
   #skewed: Skew | undefined;
@@ -82,12 +88,7 @@ export class Nameserver implements Gossiper {
   ) {
     this.#slices = new Slices(dependencies.clock);
     this.#warn = limitedWarnings(dependencies.log, () => dependencies.clock.now());
-    this.#forgetting = new Soon(dependencies.clock, () => {
-      const gone = new Set(this.#gone);
-      this.#gone.clear();
-      // One that is back by now has told its names anew.
-      this.#remove(({ origin }) => gone.has(origin) && !config.isKnownPeer(origin));
-    });
+    this.#forgetting = new Soon(dependencies.clock, () => this.#forgetGone());
   }
 
   /** What of the network's names is not known here, and why, a line each. */
@@ -116,10 +117,17 @@ export class Nameserver implements Gossiper {
     ];
   }
 
-  /** Takes up the names that were kept, and speaks on the channel that `open` makes from now on. */
+  /**
+   * Takes up the names that were kept, and speaks on the channel that `open` makes from now on. Some peers may still know them
+   * of our last life, others not any more: only news, which is newer than what is known, is passed on from the former to the
+   * latter.
+   */
   start(open: (gossiper: Gossiper) => GossipChannel): void {
     const { ourName: origin } = this.config;
-    for (const saved of this.dependencies.store.load()) this.entries.set({ ...saved, origin, tombstone: 0 });
+    for (const saved of this.dependencies.store.load()) {
+      const version = Math.max(nextVersion(saved.version), this.#now());
+      this.entries.set({ ...saved, origin, version, tombstone: 0 });
+    }
     this.#channel = open(this);
     this.#sweeper = every(this.dependencies.clock, TOMBSTONE_S * 1000, () => {
       const now = this.#now();
@@ -179,12 +187,23 @@ export class Nameserver implements Gossiper {
     );
   }
 
-  /** Forgets the names of a peer that is gone. */
+  /** Forgets the names of a peer that is gone, unless it is soon back. */
   peerGone(name: PeerName): void {
     if (this.entries.countOf(name) === 0) return;
-    this.#gone.add(name);
-    // Many may go at once; all names are looked through once for all of them.
-    this.#forgetting.within(0);
+    this.#gone.set(name, this.dependencies.clock.now() + GONE_MS);
+    this.#forgetting.within(GONE_MS);
+  }
+
+  /** All names are looked through once for all peers that went together. */
+  #forgetGone(): void {
+    const { isKnownPeer } = this.config;
+    const now = this.dependencies.clock.now();
+    const due = [...this.#gone].flatMap(([name, at]) => (at <= now || isKnownPeer(name) ? [name] : []));
+    for (const name of due) this.#gone.delete(name);
+    const forgotten = new Set(due);
+    this.#remove(({ origin }) => forgotten.has(origin) && !isKnownPeer(origin));
+    const next = Math.min(...this.#gone.values());
+    if (this.#gone.size > 0) this.#forgetting.within(next - now);
   }
 
   /** Another number after each change of what is found. */
@@ -323,7 +342,11 @@ export class Nameserver implements Gossiper {
   }
 
   #remove(unwanted: (entry: Entry) => boolean): void {
-    this.#slices.run(this.entries.remove(unwanted), (error) => {
+    this.#run(this.entries.remove(unwanted));
+  }
+
+  #run(work: Work): void {
+    this.#slices.run(work, (error) => {
       if (error) throw error;
     });
   }

@@ -5,7 +5,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
 import { Entries } from "../../lib/dns/entries.ts";
 import { compareEntries, type Entry, entryKey, newer } from "../../lib/dns/entry.ts";
-import { Nameserver } from "../../lib/dns/nameserver.ts";
+import { GONE_MS, Nameserver } from "../../lib/dns/nameserver.ts";
 import type { NamesStore, SavedEntry } from "../../lib/dns/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import type { GossipData } from "../../lib/mesh/gossip.ts";
@@ -176,6 +176,7 @@ function network(clock: SimulatedClock) {
       server(i).peerGone(PEERS[other] as PeerName);
       server(other).peerGone(PEERS[i] as PeerName);
     }
+    clock.advance(GONE_MS);
   };
   const restart = (i: number) => {
     server(i).stop();

@@ -3,7 +3,7 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce } from "../../lib/clock/slices.ts";
 import { type Entry, MAX_ENTRIES_PER_PEER } from "../../lib/dns/entry.ts";
-import { Nameserver } from "../../lib/dns/nameserver.ts";
+import { GONE_MS, Nameserver } from "../../lib/dns/nameserver.ts";
 import type { NamesStore, SavedEntry } from "../../lib/dns/saved.ts";
 import { decodeNames, encodeNames } from "../../lib/dns/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -62,8 +62,23 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
     known.delete(peer(1));
     b.server.peerGone(peer(1));
-    clock.advance(0);
+    clock.advance(GONE_MS - 1);
+    expect(b.server.lookup("web.weave.local.")).toEqual([7]);
+    clock.advance(1);
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
+  });
+
+  test("tells names of its last life as news to those that still know them", () => {
+    const store = memory();
+    const id = { hostname: "web.weave.local.", origin: peer(1), containerId: "c1", address: 7 };
+    store.save(id, 3);
+    store.save({ ...id, address: 8 }, 2 ** 40);
+    const versions = () =>
+      [...nameserver(1, clock, store).server.entries.all()].map(({ version }) => version);
+    const seconds = Math.floor(clock.wall() / 1_000);
+    expect(versions()).toEqual([seconds, 2 ** 40 + 1]);
+    clock.advance(1_000);
+    expect(versions()).toEqual([seconds + 1, 2 ** 40 + 1]);
   });
 
   test("broadcasts nothing if nothing is deleted", () => {
@@ -323,12 +338,12 @@ describe("a nameserver", () => {
     }
     let left = 0;
     // After the first slice, before the second.
-    slow.after(0, () => {
+    slow.after(GONE_MS, () => {
       left = us.server.entries.size;
       known.add(peer(3));
       tell(3, three.said);
     });
-    slow.advance(0);
+    slow.advance(GONE_MS);
     expect(left).toBeGreaterThan(0);
     expect(us.server.lookup("web.weave.local.")).toEqual([7]);
     expect(us.server.entries.size).toBe(1);
