@@ -50,6 +50,10 @@ export class TopologyBroadcaster {
   /** Our connections, as broadcast last. */
   #last = "";
   #stopped = false;
+  /** The connection that everything was last sent by. */
+  #told: LocalConnection | undefined;
+  /** What we knew at our start has got to others. */
+  #isKnown = false;
 
   constructor(
     private readonly host: TopologyBroadcasterHost,
@@ -125,9 +129,19 @@ export class TopologyBroadcaster {
   /** Send a new peer everything, unless it has gone, or other neighbours do; returns false in the last case. */
   #sendAll(connection: LocalConnection, before: UnicastRoutes, confirmed = false): boolean {
     if (connection.ended || this.#stopped) return true;
-    if (this.#knownToOthers(connection.remote, before, confirmed)) return false;
+    if (this.#othersKnow && this.#knownToOthers(connection.remote, before, confirmed)) return false;
     this.host.channels.sendAll(connection);
+    this.#told = connection;
+    if (!this.#isKnown)
+      this.host.clock.after(CONFIRMATION_DELAY_MS, () => {
+        this.#isKnown ||= !connection.ended;
+      });
     return true;
+  }
+
+  /** Others know what we know: a peer that starts knows from its disk what nobody else does, such as its names. */
+  get #othersKnow(): boolean {
+    return this.#isKnown || this.#told?.ended === false;
   }
 
   /**

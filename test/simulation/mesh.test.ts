@@ -134,6 +134,8 @@ test("halves that meet send each other what they know on all channels, before th
     const simulation = new Simulation(seed);
     await grow(simulation, 10, 100);
     const known = simulation.peers.map(knownNames);
+    // While all are new to each other, none can tell who has come with whom.
+    simulation.clock.advance(10_000);
     const halves = [simulation.peers.slice(0, 5), simulation.peers.slice(5)] as const;
     const cut = (on: boolean) => {
       for (const a of halves[0]) for (const b of halves[1]) simulation.network.cut(a.ip, b.ip, on);

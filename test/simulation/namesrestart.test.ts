@@ -1,0 +1,87 @@
+// Names of a host whose router restarts, on four hosts: news of the topology and names overtake each other, connections come and
+// go, and some peers have noticed that it was away.
+import { expect, test } from "bun:test";
+import type { Random } from "../../lib/clock/random.ts";
+import { below, seededRandom } from "../../lib/clock/random.ts";
+import { Nameserver } from "../../lib/dns/nameserver.ts";
+import type { SavedEntry } from "../../lib/dns/saved.ts";
+import { CHANNEL } from "../../lib/dns/wire.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { randomOf } from "../support/seed.ts";
+import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
+
+/** A restart takes at least so long, and up to SPREAD_MS more. */
+const AWAY_MS = 300;
+const SPREAD_MS = 12_000;
+const HOSTS = [1, 2, 3, 4];
+const [MESHES, RESTARTS] = [10, 20];
+/** Far below the interval of repetitions. */
+const KNOWN_MS = 10_000;
+
+interface Host {
+  readonly peer: SimulatedPeer;
+  readonly names: Nameserver;
+}
+
+const nameOf = (i: number) => `n${i}.weave.local.`;
+const saved = (i: number): SavedEntry[] => [
+  { hostname: nameOf(i), containerId: "c", address: 0x0a200000 + i, version: 0 },
+];
+
+function launch(simulation: Simulation, i: number): Host {
+  const peer = simulation.add(i);
+  const { ourself, peers } = peer.router;
+  const names = new Nameserver(
+    {
+      ourName: ourself.name,
+      domain: "weave.local.",
+      isKnownPeer: (name) => peers.get(name) !== undefined,
+    },
+    {
+      clock: simulation.clock,
+      log: silentLog,
+      store: { load: () => saved(i), save() {}, remove() {} },
+    },
+  );
+  peer.router.listen({ peerGone: (gone) => names.peerGone(gone.name) });
+  names.start((gossiper) => peer.router.channel(CHANNEL, gossiper));
+  return { peer, names };
+}
+
+function stop(simulation: Simulation, { peer, names }: Host): void {
+  names.stop();
+  simulation.kill(peer);
+}
+
+const know = (hosts: readonly Host[], i: number) =>
+  hosts.every(({ names }) => names.lookup(nameOf(i)).length === 1);
+
+async function restarts(random: Random, slowMs: number): Promise<number> {
+  const simulation = new Simulation(random.u64());
+  const hosts = HOSTS.map((i) => launch(simulation, i));
+  const connect = ({ peer }: Host) =>
+    simulation.connect(peer, ...hosts.map((each) => each.peer).filter((each) => each !== peer));
+  for (const host of hosts) await connect(host);
+  simulation.until(() => simulation.meshed() && HOSTS.every((i) => know(hosts, i)), 60_000);
+  simulation.slowMs = slowMs;
+  for (let n = 0; n < RESTARTS; n++) {
+    const at = below(random, HOSTS.length);
+    const i = at + 1;
+    stop(simulation, hosts[at] as Host);
+    simulation.clock.advance(AWAY_MS + below(random, SPREAD_MS));
+    const host = launch(simulation, i);
+    hosts[at] = host;
+    await connect(host);
+    simulation.until(() => know(hosts, i), KNOWN_MS, 100);
+    // Before, and after the peers repeat what they know.
+    simulation.clock.advance(below(random, 2) ? 1_000 : 40_000);
+  }
+  for (const host of hosts) stop(simulation, host);
+  return RESTARTS;
+}
+
+test("names of a host are known to all within 10 s of a restart of its router, without waiting for repetitions", async () => {
+  const random = randomOf("restarts of routers with names");
+  for (let n = 0; n < MESHES; n++)
+    expect(await restarts(seededRandom(random.u64()), n % 2 ? 300 : 5)).toBe(RESTARTS);
+});
