@@ -14,12 +14,6 @@ import type { TopologyGossip } from "./topology.ts";
 /** Delay of a broadcast, for several changes together, and least interval: changes come in bursts. */
 const DELAY_MS = 20;
 const INTERVAL_MS = 300;
-/**
- * Least interval in multiples of what the last broadcast was late, and the longest one for that: a host whose routers are late
- * is busy, and each broadcast is work for all of them.
- */
-const LATENESS = 10;
-const MAX_INTERVAL_MS = 1_500;
 /** Bytes of a connection in a broadcast, about. */
 const CONNECTION_BYTES = 60;
 
@@ -45,8 +39,6 @@ export class TopologyBroadcaster {
   readonly #newcomers = new Map<Peer, UnicastRoutes>();
   #timer: Timer | undefined;
   #broadcastAt = Number.NEGATIVE_INFINITY;
-  /** ms that the last broadcast was late. */
-  #late = 0;
   /** Our connections, as broadcast last. */
   #last = "";
   #stopped = false;
@@ -100,12 +92,9 @@ export class TopologyBroadcaster {
   schedule(): void {
     if (this.#stopped || this.#timer) return;
     const { clock, peers, connections, ourself, routes } = this.host;
-    const now = clock.now();
-    const interval = Math.max(INTERVAL_MS, Math.min(LATENESS * this.#late, MAX_INTERVAL_MS));
-    const wait = Math.max(DELAY_MS, this.#broadcastAt + interval - now, this.pace.wait());
-    this.#timer = clock.after(wait, () => {
+    const interval = this.#broadcastAt + INTERVAL_MS - clock.now();
+    this.#timer = clock.after(Math.max(DELAY_MS, interval, this.pace.wait()), () => {
       this.#timer = undefined;
-      this.#late = clock.now() - now - wait;
       const unknown = [...this.#newcomers].filter(
         ([newcomer, before]) => !this.#knownToOthers(newcomer, before),
       );

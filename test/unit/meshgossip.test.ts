@@ -1,6 +1,6 @@
 // Who may connect, and what is told to whom: admission, the topology's broadcasts, channels and questions, each with the
 // router that the test is.
-import { describe, expect, spyOn, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, type Work } from "../../lib/clock/slices.ts";
 import { GobEncoder } from "../../lib/gob/encoder.ts";
@@ -236,27 +236,6 @@ describe("broadcasts of our connections", () => {
       return sent.splice(0).length;
     };
     expect([false, false, true, true, false].map(become)).toEqual([1, 0, 1, 0, 1]);
-  });
-
-  test("are made the more rarely the later the last one was, once in 1.5 s at least", () => {
-    for (const [late, apart] of [
-      [0, 300],
-      [20, 300],
-      [50, 500],
-      [400, 1_500],
-    ] as const) {
-      const { clock, subject, sent, add } = broadcaster();
-      const { after } = clock;
-      using slow = spyOn(clock, "after");
-      slow.mockImplementation((ms, fn) => after.call(clock, ms + late, fn));
-      add(6);
-      for (let ms = 0; ms < 10_000; ms += 10) {
-        subject.invalidate();
-        clock.advance(10);
-      }
-      const [first = 0, second = 0, third = 0] = sent.map(([at]) => at);
-      expect([late, second - first, third - second]).toEqual([late, apart + late, apart + late]);
-    }
   });
 
   test("wait for the pace, and tell it of their bytes: 60 for a connection, to each neighbour of the tree", () => {
