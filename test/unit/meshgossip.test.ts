@@ -276,6 +276,47 @@ describe("broadcasts of our connections", () => {
     expect([Math.round(2 * early.wait()), Math.round(late.wait())]).toEqual([1_001, 1_500]);
   });
 
+  /** Let it have told everything to a neighbour, whose connection lasts or ends. */
+  function toldBefore(
+    {
+      clock,
+      subject,
+      sentAll,
+      sent,
+      add,
+    }: Pick<ReturnType<typeof broadcaster>, "clock" | "subject" | "sentAll" | "sent" | "add">,
+    endsAfter?: number,
+  ): void {
+    const first = { ...add(20), ended: false };
+    subject.introduce(first as never, new Map());
+    clock.advance(100 + (endsAfter ?? 3_000));
+    expect(sentAll.splice(0)).toEqual([name(20)]);
+    sent.splice(0);
+    first.ended = endsAfter !== undefined;
+  }
+
+  test("leave a new peer to another only once some neighbour, whose connection lasts for 3 s, has been told", () => {
+    for (const [endsAfter, told] of [
+      ["never told", true],
+      [2_999, true],
+      [3_000, false],
+      [undefined, false],
+    ] as const) {
+      const parts = broadcaster();
+      const { clock, subject, sentAll, add, routes } = parts;
+      if (endsAfter !== "never told") toldBefore(parts, endsAfter);
+      const other = add(2).remote;
+      routes.invalidate();
+      const before = routes.unicastAll;
+      const late = add(9);
+      connect(other, late.remote);
+      routes.invalidate();
+      subject.introduce(late as never, before);
+      clock.advance(200);
+      expect([endsAfter, sentAll.length > 0]).toEqual([endsAfter, told]);
+    }
+  });
+
   test("tell of a new peer, and send it everything after 100 ms, unless another with a lesser name does", () => {
     const lone = broadcaster();
     const newcomer = lone.add(9);
@@ -293,6 +334,7 @@ describe("broadcasts of our connections", () => {
       [[2], true, false],
     ] as const) {
       const { clock, subject, sentAll, sent, add, routes } = broadcaster();
+      toldBefore({ clock, subject, sentAll, sent, add });
       const alone = routes.unicastAll;
       const known = others.map((i) => add(i).remote);
       routes.invalidate();
