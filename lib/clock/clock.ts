@@ -17,7 +17,7 @@ export interface Clock {
    * waits for one. Unless given, `now()`.
    */
   worked?(): number;
-  /** Run `fn` once, in `ms` milliseconds. */
+  /** Run `fn` once, in `ms` milliseconds; soon where that is negative. */
   after(ms: number, fn: () => void): Timer;
   /** Return the ms until a wake-up that a periodic timer of `ms` can share with others; unless given, `ms`. */
   sharedWakeUp?(ms: number): number;
@@ -53,11 +53,13 @@ export const systemClock: Clock = {
     return (user + system) / 1_000;
   },
   after(ms, fn) {
-    const due = performance.now() + ms;
+    // A time that has passed is due at once; the runtime would warn of it, too.
+    const wait = Math.max(0, ms);
+    const due = performance.now() + wait;
     const timer = setTimeout(() => {
       noteLag(performance.now() - due);
       fn();
-    }, ms);
+    }, wait);
     return { cancel: () => clearTimeout(timer) };
   },
   sharedWakeUp(ms) {

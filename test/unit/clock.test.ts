@@ -40,3 +40,14 @@ test("periodic timers of a second and more share wake-ups at whole seconds, shor
     expect(Math.floor((after + wait) / 1_000)).toBeGreaterThan(Math.floor((before + wait - 1.001) / 1_000));
   }
 });
+
+test("a timer for a time that has passed runs soon, without a warning of the runtime", async () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error) => void warnings.push(warning);
+  process.on("warning", note);
+  await new Promise<void>((resolve) => systemClock.after(-12.5, resolve));
+  // Warnings come in a turn of their own.
+  await new Promise(setImmediate);
+  process.off("warning", note);
+  expect(warnings).toEqual([]);
+});
