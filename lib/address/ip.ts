@@ -70,7 +70,7 @@ function subnetRange(family: Family, first: bigint, prefix: number): IpRange {
   return { family, first, last: first + (1n << BigInt(BITS[family] - prefix)) - 1n };
 }
 
-/** Loaded for the first address of the family: it reads tables of IPv6 networks. */
+/** Load the module at the first IPv6 address only: it parses tables of IPv6 networks when it is loaded. */
 const ipv6 = () => require("ip-address/dist/ipv6.js") as typeof import("ip-address");
 
 function address6(text: string, subnet: boolean): Address6 {

@@ -61,7 +61,7 @@ export interface Immediate {
 }
 export type Operand = Register | Immediate;
 
-/** A jump or a callback, whose label is looked up at the end. */
+/** A jump or a callback, whose label `assemble` resolves. */
 interface Reference {
   readonly instruction: number;
   readonly field: "offset" | "imm";
@@ -70,7 +70,7 @@ interface Reference {
 
 /** Emits one program. Methods return the assembler, for chaining. */
 export class Assembler {
-  /** Two for each instruction, struct bpf_insn: opcode, registers and offset; imm. */
+  /** Two words for each instruction (struct bpf_insn): opcode, registers and offset; then imm. */
   readonly #words: number[] = [];
   readonly #references: Reference[] = [];
   readonly #labels = new Map<string, number>();
@@ -180,7 +180,7 @@ export class Assembler {
 
   /** Return the program's bytes. Throws for a label that was never set. */
   assemble(): Uint8Array {
-    // Both architectures are little-endian.
+    // x86-64 and arm64 are little-endian: the words have the byte order of the kernel.
     const words = Int32Array.from(this.#words);
     for (const { instruction, field, label } of this.#references) {
       const to = this.#labels.get(label);

@@ -10,8 +10,8 @@ const GROWING: ReadonlySet<string> = new Set(["hash", "lpmTrie"]);
 const BPF_F_NO_PREALLOC = 1;
 const INFO_LENGTH = 64;
 /**
- * Bytes of values per batch, and entries of the first: a batch has to hold a whole bucket of a hash. Most maps hold few entries,
- * and zeroing memory for all they might hold costs more than reading them.
+ * Bytes of values in the largest batch, entries in the first one, and growth from one to the next. A batch must have room for a
+ * whole bucket of a hash map. The first is small: most maps hold few entries, and zeroing a large buffer costs more than the read.
  */
 const BATCH_BYTES = 1 << 18;
 const BATCH_ENTRIES = 256;

@@ -12,7 +12,7 @@ export interface HistogramCounts {
 const BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10] as const;
 
 export class Histogram {
-  /** By the least bound that holds them; the last are those above all bounds. */
+  /** One count for each bucket, not cumulative; the last counts what is above all bounds. */
   readonly #counts: number[] = [...BOUNDS, 0].map(() => 0);
   #count = 0;
   #sum = 0;

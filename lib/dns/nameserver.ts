@@ -43,8 +43,8 @@ const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 /** Entries taken in between two steps. */
 const STEP = 128;
 /**
- * Time until the names of a peer that is gone are forgotten: its containers may go on while its router restarts, and those who
- * did not lose sight of it do not tell its names again.
+ * Time from the loss of a peer until its names are forgotten: its containers may run on while its router restarts. A name that is
+ * forgotten too early comes back only with periodic gossip, as peers that can still reach its host do not broadcast it again.
  */
 export const GONE_MS = 5_000;
 
@@ -72,7 +72,7 @@ export class Nameserver implements Gossiper {
   readonly entries = new Entries();
   #channel: GossipChannel | undefined;
   #sweeper: Timer | undefined;
-  /** Peers that are gone, and when their names are forgotten, in ms. */
+  /** Peers that are gone, with the time at which their names are forgotten, in ms of the clock. */
   readonly #gone = new Map<PeerName, number>();
   readonly #forgetting: Soon;
   /** The last peer whose clock differed too much. */
@@ -118,9 +118,8 @@ export class Nameserver implements Gossiper {
   }
 
   /**
-   * Takes up the names that were kept, and speaks on the channel that `open` makes from now on. Some peers may still know them
-   * of our last life, others not any more: only news, which is newer than what is known, is passed on from the former to the
-   * latter.
+   * Load the saved names, and gossip on the channel that `open` returns. Each name gets a new version: peers
+   * that still know it from before the restart pass on only what is new to them, and others have forgotten it.
    */
   start(open: (gossiper: Gossiper) => GossipChannel): void {
     const { ourName: origin } = this.config;
@@ -187,14 +186,14 @@ export class Nameserver implements Gossiper {
     );
   }
 
-  /** Forgets the names of a peer that is gone, unless it is soon back. */
+  /** Forget the names of a peer that is gone after GONE_MS, unless it is back by then. */
   peerGone(name: PeerName): void {
     if (this.entries.countOf(name) === 0) return;
     this.#gone.set(name, this.dependencies.clock.now() + GONE_MS);
     this.#forgetting.within(GONE_MS);
   }
 
-  /** All names are looked through once for all peers that went together. */
+  /** Forget the names of all peers that are due, in one pass over the names: many peers may go together. */
   #forgetGone(): void {
     const { isKnownPeer } = this.config;
     const now = this.dependencies.clock.now();

@@ -38,7 +38,7 @@ export interface FirewallSettings {
   readonly exposed: readonly Exposed[];
   /** TCP port of the control API; closed to all but the host itself. */
   readonly controlPort: number | undefined;
-  /** UDP ports of the overlays on all hosts. */
+  /** UDP ports of the overlays (sleeve, VXLAN), the same on all hosts. */
   readonly overlayPorts?: readonly number[];
   /** Ranges of this host's containers: packets to them from outside keep their source address. */
   readonly local: readonly AddressRange[];
@@ -74,7 +74,7 @@ const flowChain: Chain = {
   ],
 };
 
-/** Drop what comes from elsewhere to a TCP port of a loopback address. */
+/** Drop packets to a TCP port of a loopback address unless they arrive on lo. */
 function closedToOthers(port: number): Expression[] {
   return [
     ...matchLink("iifname", "lo", false),
@@ -90,9 +90,9 @@ export function firewallTable(settings: FirewallSettings): Table {
   const fromUs = matchLink("iifname", BRIDGE);
   const toUs = matchLink("oifname", BRIDGE);
   const beyondUs = matchLink("oifname", BRIDGE, false);
-  // Masqueraded, a container's packets would come from a peer, whose frames are believed where they are not encrypted.
+  // Masquerading gives a container's packets the address of a peer: without encryption, other hosts accept them as its frames.
   const toOverlay = overlayPorts.map(matchUdpPort);
-  // The kernel would believe a container that the path to another host takes no large packets.
+  // The kernel lowers a path's MTU by this message, whoever sends it: a container could lower that between two hosts.
   const pathMtus = (match: readonly Expression[]) => [
     ...exposed.map(({ cidr }) => [...match, ...matchFragmentationNeeded(cidr), verdict("accept")]),
     [...match, ...matchFragmentationNeeded(), verdict("drop")],

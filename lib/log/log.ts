@@ -97,7 +97,7 @@ let waiting = 0;
 
 let opened: NodeJS.WriteStream | undefined;
 
-/** Standard error as a stream, from the first line on: opening it takes 2 ms of a start that logs to a file. */
+/** Return standard error as a stream. Opening it takes 2 ms, which a router that logs to a file does not spend. */
 function standardError(): NodeJS.WriteStream {
   // On a full disk, or without a reader, only the log is lost.
   opened ??= process.stderr.on("error", noteUnwritten);

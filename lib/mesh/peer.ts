@@ -139,8 +139,8 @@ interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
 }
 
 /**
- * Return a function that encodes a peer by `encoder`. A peer is sent to many neighbours many times: its bytes stay the same until
- * its version changes.
+ * Return a function that encodes a peer with an encoder from `encoder`. It keeps the bytes until the peer's version, UID or
+ * connections change, as each peer is sent to many neighbours.
  */
 function encodedOnce(encoder: () => GobEncoder): (peer: Peer) => Uint8Array {
   const encoded = new WeakMap<Peer, Encoded>();
@@ -155,7 +155,7 @@ function encodedOnce(encoder: () => GobEncoder): (peer: Peer) => Uint8Array {
   };
 }
 
-/** The first peer of a stream has the descriptions of types in front, those after it have none. */
+/** Gob's type descriptions precede the first peer of a stream only. */
 const encodeFirst = encodedOnce(() => new GobEncoder());
 let later: GobEncoder | undefined;
 const encodeLater = encodedOnce(() => {

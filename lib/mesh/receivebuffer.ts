@@ -1,6 +1,6 @@
-// Received bytes of a stream that were not taken yet, in blocks of our own: memory use is little more than their length, however
-// they arrive. A block is freed once its bytes are taken: a collector that counts on its own would let rounds of unfinished
-// messages pile up.
+// Received bytes of a stream that were not taken yet, copied into blocks: memory use exceeds their length by at most two blocks,
+// however they arrive. A block is freed once its bytes are taken: the garbage collector would let those of many unfinished
+// messages accumulate.
 import { concat } from "../bytes/concat.ts";
 import { free } from "../bytes/free.ts";
 import { atOnce, type Work } from "../clock/slices.ts";
@@ -9,7 +9,7 @@ import { atOnce, type Work } from "../clock/slices.ts";
 export const BLOCK = 16 * 1024;
 
 export class ReceiveBuffer {
-  /** All are full but the last. */
+  /** All blocks but the last are full. */
   readonly #blocks: Uint8Array[] = [];
   /** Bytes of the first block that were taken. */
   #start = 0;
@@ -19,7 +19,7 @@ export class ReceiveBuffer {
     return this.#length;
   }
 
-  /** Append bytes. */
+  /** Append a copy of bytes. */
   push(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
       const end = this.#start + this.#length;
@@ -70,7 +70,7 @@ export class ReceiveBuffer {
     for (const block of this.#blocks.splice(0)) free(block);
   }
 
-  /** Remove bytes of the first block; the last block is used again. */
+  /** Remove bytes of the first block; the last block is kept for further bytes. */
   #drop(length: number): void {
     this.#start += length;
     this.#length -= length;

@@ -1,5 +1,5 @@
-// A limit of bytes that many connections hold together. Above it, the address that holds most gives way: one host cannot
-// displace the connections of others, however many it opens.
+// A limit of the bytes that all connections hold together. Above it, a connection of the address that holds most is closed: one
+// host cannot displace the connections of others, however many it opens.
 
 import type { Limit } from "../sys/limit.ts";
 
@@ -40,7 +40,7 @@ export class SharedLimit<T extends Holder> {
     return this.#largest();
   }
 
-  /** Return the holder of most bytes, of equal ones the one that has held them for longest, at the address of most bytes. */
+  /** Return the holder of most bytes at the address of most bytes; of equal ones, the one that has held bytes for longest. */
   #largest(): T {
     const sums = new Map<string, number>();
     for (const [{ remoteIp }, bytes] of this.#held) sums.set(remoteIp, (sums.get(remoteIp) ?? 0) + bytes);

@@ -28,9 +28,10 @@ const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
  * connection.
  */
 const RECEIVE_BUFFER = 128 * 1024;
+const TOO_MANY_UNSENT = `too many unsent bytes of all peers (${MAX_BACKLOG_OF_ALL} bytes), most of them for its address`;
 const backlog = new SharedLimit<Reader>("unsent-bytes", MAX_BACKLOG_OF_ALL);
 
-/** A peer that has to read what waits for it. */
+/** A peer that unsent bytes wait for. */
 interface Reader {
   readonly remoteIp: string;
   end(error: Error): void;
@@ -151,8 +152,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
       if (closed) return false;
       const room = socket.write(bytes);
       if (socket.writableLength > MAX_BACKLOG) end(new Error("the peer does not read"));
-      else if (!room)
-        backlog.set(reader, socket.writableLength)?.end(new Error("its host is the slowest of too many"));
+      else if (!room) backlog.set(reader, socket.writableLength)?.end(new Error(TOO_MANY_UNSENT));
       return room;
     },
     pause() {

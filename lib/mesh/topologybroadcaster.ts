@@ -42,9 +42,9 @@ export class TopologyBroadcaster {
   /** Our connections, as broadcast last. */
   #last = "";
   #stopped = false;
-  /** The connection that everything was last sent by. */
+  /** The connection on which everything was last sent. */
   #told: LocalConnection | undefined;
-  /** What we knew at our start has got to others. */
+  /** A neighbour has received everything: its connection was still there CONFIRMATION_DELAY_MS later. */
   #isKnown = false;
 
   constructor(
@@ -128,7 +128,7 @@ export class TopologyBroadcaster {
     return true;
   }
 
-  /** Others know what we know: a peer that starts knows from its disk what nobody else does, such as its names. */
+  /** Whether neighbours know what we know: at our start, they lack what we read from disk, such as our names. */
   get #othersKnow(): boolean {
     return this.#isKnown || this.#told?.ended === false;
   }

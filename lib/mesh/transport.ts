@@ -24,7 +24,7 @@ export interface Stream {
 
 /** The owner of a stream. */
 export interface StreamHandler {
-  /** Take bytes; they are valid during this call only. */
+  /** Take received bytes; they are valid during this call only. */
   data(bytes: Uint8Array): void;
   drained(): void;
   closed(reason: Error): void;

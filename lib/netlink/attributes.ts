@@ -155,7 +155,7 @@ export function decodeBody(
   return { header: familyHeader(body, length), attributes: decodeAttributes(body.subarray(length)) };
 }
 
-/** Attributes that follow each other, and one view of them: a start decodes thousands. */
+/** Consecutive attributes, with one view for all of them: a start decodes thousands. */
 interface Run {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -169,7 +169,7 @@ export class Attribute {
   readonly #at: number;
   readonly #length: number;
 
-  /** The payload has `length` bytes from `at`. */
+  /** The payload is `length` bytes of the run from `at`. */
   constructor(
     readonly type: number,
     run: Run,

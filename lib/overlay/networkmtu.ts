@@ -33,7 +33,7 @@ export const FALL_MS = 500;
 export const RECORD_MS = 5_000;
 /** A new router that has measured nothing announces its MTU this long after it has met others. */
 export const MEASURE_MS = 3_000;
-/** Delay of news that neighbours have sent to us alone, and of their evaluation: neighbours that start together send many. */
+/** Delay of evaluating new records, and of passing on those that neighbours unicast: routers that start together send many. */
 export const NEWS_MS = 200;
 /** Delay of a record that supersedes one of an earlier run of ours, or of an impostor. */
 export const CORRECT_MS = 100;
@@ -100,7 +100,7 @@ export class NetworkMtu implements Gossiper {
   #fellAt = Number.NEGATIVE_INFINITY;
   #published = false;
   readonly #correcting: Soon;
-  /** Records to pass on to neighbours. */
+  /** New records to pass on to neighbours. */
   readonly #news = new Map<PeerName, MtuRecord>();
   readonly #passing: Soon;
   readonly #evaluating: Soon;
@@ -155,7 +155,7 @@ export class NetworkMtu implements Gossiper {
   measured(least: { readonly mtu: number; readonly by: PeerName } | undefined): void {
     const before = this.#measured;
     this.#measured = least;
-    // It comes with each change of a path, and most do not change the least.
+    // Called at each change of a path; most changes leave the least as it was.
     const same = before?.mtu === least?.mtu && before?.by === least?.by;
     if (!same || (least && least.mtu !== this.#own.mtu)) this.evaluate();
   }
@@ -325,7 +325,7 @@ export class NetworkMtu implements Gossiper {
     this.params.changed(mtu);
   }
 
-  /** Take records that `speaker` has sent; return what was new. Of a neighbour only its own word counts, once there is any. */
+  /** Take records that `speaker` has sent; return the new ones. Of a neighbour only its own word counts, once there is any. */
   #merge(message: Uint8Array, speaker: PeerName): MtuRecords {
     const { self, takesPart } = this.params;
     this.#forgetStrangers();

@@ -103,7 +103,7 @@ async function untilReady(giveUp: AbortSignal): Promise<LaunchError | undefined>
   );
 }
 
-/** Before there is a socket, nothing is asked: that would take as much of the processor as half of the start. */
+/** Return whether the router answers; without its socket no request is made, as each takes 1 ms of CPU time from the start. */
 async function isAnswering(api: ApiClient): Promise<boolean> {
   if (!existsSync(controlSocket())) return false;
   return api("GET", "/healthz", { timeoutMs: 1000 }).then(

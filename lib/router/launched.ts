@@ -9,7 +9,7 @@ import type { Warning } from "./launcher.ts";
 
 /** Time that launch gives peers to answer. */
 export const PEERS_MS = 1_500;
-/** Pauses between questions to the router, in ms: the first, and the longest. An answer takes it several ms. */
+/** First and longest pause between requests to the router, in ms; doubled each time, as an answer takes it several ms. */
 const LOOK_MS = 25;
 const MAX_LOOK_MS = 200;
 

@@ -24,7 +24,7 @@ export function findLockHolder(path: string): LockHolder | undefined {
     wanted === undefined
       ? (file: string) => linkOf(file) === `${path} (deleted)`
       : (file: string) => fileIdentity(file) === wanted;
-  // The namespace first: a process has one, and many files.
+  // Compare namespaces first: a process has one, but many open files.
   for (const pid of wanted === undefined ? pids.filter(isOfThisHost()) : pids) {
     const file = lockedFile(pid, isWanted);
     if (file !== undefined) return { pid: Number(pid), file };
@@ -49,7 +49,7 @@ function lockedFile(pid: string, isWanted: (file: string) => boolean): string | 
   }
 }
 
-/** Return whether a process is in this network namespace. */
+/** Return a test for processes of this network namespace. */
 function isOfThisHost(): (pid: string) => boolean {
   const ours = linkOf("/proc/self/ns/net");
   return (pid) => linkOf(`/proc/${pid}/ns/net`) === ours;

@@ -1,7 +1,7 @@
 // Options of the JavaScript engine for a daemon, which runs for months and is mostly idle: by default, half of a start goes into
 // optimizing code that hardly runs again. The engine reads its options from the environment at the start of the process, so
-// the process replaces itself once: the router before the runtime starts, where its executable has an entry program
-// (test/tools/entry/router.ts), else here.
+// the process executes itself once more: the router by its entry program, before the runtime starts (test/tools/entry/router.ts);
+// all others by execAsDaemon.
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
 import { limitNextProgram } from "./confine.ts";

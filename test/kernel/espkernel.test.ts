@@ -106,7 +106,7 @@ describe.if(isRoot)("ESP in the kernel", () => {
         for (let come = 0; come < 2; await Bun.sleep(1)) while (take(control)) come++;
         const found: number[] = [];
         for (let got = take(vxlan); got; got = take(vxlan)) found.push(ipv4FromOctets(got));
-        // Each address is resolved by ARP, and either may be first.
+        // ARP resolves each address, and either reply may be the first.
         return found.sort((a, b) => a - b);
       };
       expect(await arrivals()).toEqual([OURS, OTHER]);

@@ -309,7 +309,7 @@ describe.if(isRoot)("the flow cache's programs on links", () => {
     });
   });
 
-  test("are outdated where other links lead to neighbours, of which new ones alone are asked for", () => {
+  test("are outdated once other links lead to neighbours; only new neighbours are looked up", () => {
     inHost((nl) => {
       const { reconcile, isOutdated } = hooked(nl);
       expect(isOutdated()).toBe(false);

@@ -31,7 +31,7 @@ test("a container does not get in, not even where the kernel lets it", async () 
     "refused: this port is for this host\n 403",
   );
   expect(await host.must([...curl, `${STATUS}/status`])).toEndWith(" 200");
-  // Nor to the overlays of its host and of others.
+  // The overlays' ports are closed to it, too, on its host and on others.
   const table = await host.must(["nft", "list", "table", "ip", "weave"]);
   expect(Array.from(table.matchAll(/iifname.* dport .* drop/g), ([rule]) => rule)).toEqual([
     ...[6783, 6784].map((port) => `iifname "weave" oifname != "weave" udp dport ${port} drop`),

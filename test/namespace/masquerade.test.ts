@@ -1,5 +1,5 @@
-// What an exposed host does to the source of packets, seen by those who get them, and which it drops; and what a change that
-// fails leaves.
+// The source address that an exposed host gives to packets, as their receivers see it; the packets that it drops; and the state
+// after a change that fails.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
@@ -106,7 +106,7 @@ test.each([
   expect(await sourceOf(destination, seenBy)).toBe(source);
 });
 
-/** A socket of the host that gets what is for this port. */
+/** Open a socket of the host that receives datagrams to this port. */
 function receiver(port: number): number {
   return within(path(1), () => {
     const fd = openSocket("receiver", AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
@@ -116,7 +116,7 @@ function receiver(port: number): number {
   });
 }
 
-test("a pod's packets to a port of the overlay reach other pods, and neither its host nor others in its host's name", async () => {
+test("a pod's packets to a port of the overlay reach other pods, but neither its host nor other hosts", async () => {
   const own = new Map([OVERLAY, PORT].map((port) => [port, receiver(port)]));
   const seen = new Set<string>();
   const listen = () => {
@@ -150,7 +150,7 @@ test("a pod's packets to a port of the overlay reach other pods, and neither its
   expect(arrived).toEqual(wanted);
 });
 
-/** ICMP's 'fragmentation needed', with an MTU of 600, about a datagram between these two. */
+/** Return ICMP's 'fragmentation needed' with an MTU of 600, which quotes a datagram from source to destination. */
 function tooBig(source: readonly number[], destination: readonly number[], port: number): Uint8Array {
   const message = new Uint8Array(8 + 20 + 8);
   const view = new DataView(message.buffer);
@@ -167,7 +167,7 @@ function tooBig(source: readonly number[], destination: readonly number[], port:
   return message;
 }
 
-test("a pod is believed about paths within the network, and not about those from its host to others", async () => {
+test("a pod's 'fragmentation needed' counts for paths within the network, not for paths between hosts", async () => {
   const [one = ""] = paths;
   const icmp = within(one, () => openSocket("icmp", AF_INET, SOCK_RAW, 1));
   opened.push(icmp);
@@ -183,7 +183,7 @@ test("a pod is believed about paths within the network, and not about those from
   const mtuTo = async (address: string) =>
     /mtu (\d+)/.exec(await hosts.host(1).must(["ip", "route", "get", address]))?.[1];
   await eventually(
-    "the host believes it of the path to a pod",
+    "the host takes the MTU for the path to a pod",
     () => {
       tell(host, host, other);
       tell([10, 32, 0, 1], [10, 32, 0, 1], other);
@@ -193,10 +193,10 @@ test("a pod is believed about paths within the network, and not about those from
     (mtu) => mtu === "600",
   );
   expect(await mtuTo("10.99.0.2")).toBeUndefined();
-  // Other hosts are told neither.
+  // Nor is it forwarded to other hosts.
   const about = new Set<string>();
   await eventually(
-    "what is about a pod is forwarded",
+    "one that quotes a packet to a pod is forwarded",
     () => {
       tell(other, other, host);
       tell(other, other, pod);

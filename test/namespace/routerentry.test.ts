@@ -1,4 +1,4 @@
-// The router's entry program, in front of Debian's programs: what they are executed with.
+// The router's entry program in front of Debian's programs: the environment, arguments and capabilities that they get.
 import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -35,7 +35,7 @@ const lines = (text: string) => text.split("\n").filter((line) => line !== "");
 
 const here = test.skipIf(process.arch !== "x64");
 
-here("the engine's options are behind the variables that there are", () => {
+here("the engine's options follow the variables of the environment", () => {
   expect(lines(printed([entered("env")], { A: "1", LONG: "ü".repeat(9_000) }))).toEqual([
     "A=1",
     `LONG=${"ü".repeat(9_000)}`,
@@ -44,18 +44,18 @@ here("the engine's options are behind the variables that there are", () => {
   expect(lines(printed([entered("env")]))).toEqual(OPTIONS);
 });
 
-here("arguments stay", () => {
+here("arguments are unchanged", () => {
   expect(printed([entered("echo"), "a", "", "b c"])).toBe("a  b c\n");
 });
 
 here.each(["BUN_GC_TIMER_INTERVAL", "MIMALLOC_PURGE_HOLES_MIN_INTERVAL"])(
-  "nothing is executed where the environment has %s, nor twice",
+  "a program that has %s in its environment does not execute itself",
   (name) => {
     expect(lines(printed([entered("env")], { [name]: "1", A: "2" }))).toEqual([`${name}=1`, "A=2"]);
   },
 );
 
-here("an environment too long for it is left alone", () => {
+here("an environment that is too long is left unchanged", () => {
   const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`V${i}`, ""]));
   expect(lines(printed([entered("env")], many)).length).toBe(20_000);
 });
@@ -66,14 +66,14 @@ here.each<[argv0: string, isRouter: boolean]>([
   ["weave", false],
   ["my-weave-router", false],
   ["", false],
-])("called %j, weave is the router: %p", (argv0, isRouter) => {
+])("weave called as %j is the router: %p", (argv0, isRouter) => {
   const found = lines(printed([entered("env", "by name")], { A: "1" }, argv0));
   expect(found).toEqual(isRouter ? ["A=1", ...OPTIONS] : ["A=1"]);
 });
 
-here("it has a daemon's capabilities alone", () => {
+here("the router has only a daemon's capabilities", () => {
   const status = printed([entered("cat"), "/proc/self/status"]);
-  // A container may have fewer.
+  // In a container, this test may have a smaller bounding set.
   const { bounding } = privilegesIn(readFileSync("/proc/self/status", "utf8"));
   const allowed = bounding & capabilityBits(namesOf("weave-router"));
   expect(allowed).not.toBe(bounding);
@@ -86,14 +86,14 @@ here("it has a daemon's capabilities alone", () => {
   });
 });
 
-here("inheritable and ambient ones are dropped", () => {
+here("inheritable and ambient capabilities are dropped", () => {
   const cat = [entered("cat"), "/proc/self/status"];
   const inheriting = ["setpriv", "--inh-caps", "+chown", "--ambient-caps", "+chown", "env", "-i", ...cat];
   const status = Bun.spawnSync(inheriting).stdout.toString();
   expect(privilegesIn(status)).toMatchObject({ inheritable: 0n, ambient: 0n });
 });
 
-here("without CAP_SETPCAP, the options are there and the capabilities those of before", () => {
+here("without CAP_SETPCAP, the options are set and the bounding set is unchanged", () => {
   const command = ["setpriv", "--bounding-set", "-setpcap", "env", "-i"];
   const status = Bun.spawnSync([...command, entered("cat"), "/proc/self/status"]).stdout.toString();
   const { bounding } = privilegesIn(readFileSync("/proc/self/status", "utf8"));

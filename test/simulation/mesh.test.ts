@@ -134,7 +134,7 @@ test("halves that meet send each other what they know on all channels, before th
     const simulation = new Simulation(seed);
     await grow(simulation, 10, 100);
     const known = simulation.peers.map(knownNames);
-    // While all are new to each other, none can tell who has come with whom.
+    // Peers that are all new to each other cannot tell which of them came together.
     simulation.clock.advance(10_000);
     const halves = [simulation.peers.slice(0, 5), simulation.peers.slice(5)] as const;
     const cut = (on: boolean) => {
@@ -214,7 +214,7 @@ test("who has missed news finds out by what does not fit together, and asks", as
   }
 });
 
-test("routers that are slow ask their neighbours for no news, which is on its way already", async () => {
+test("slow routers do not ask neighbours for updates that are already on their way", async () => {
   for (let seed = 0n; seed < 6n; seed++) {
     const simulation = new Simulation(seed);
     simulation.slowMs = 2_000;
@@ -225,7 +225,7 @@ test("routers that are slow ask their neighbours for no news, which is on its wa
     simulation.until(() => simulation.converged(), MINUTE, 100);
     simulation.clock.advance(10_000);
     const gossip = sends.mock.calls.filter(([channel, source]) => channel === "topology" && !source);
-    // What introduces new peers to each other; with questions there are 900.
+    // Only introductions of new peers; asking neighbours would make it 900.
     expect(gossip.length).toBeLessThan(300);
   }
 });

@@ -1,5 +1,5 @@
-// Names of a host whose router restarts, on four hosts: news of the topology and names overtake each other, connections come and
-// go, and some peers have noticed that it was away.
+// Names of a host whose router restarts, in a network of four: gossip of topology and of names arrives in any order, connections
+// end and are made again, and not all peers notice the restart.
 import { expect, test } from "bun:test";
 import type { Random } from "../../lib/clock/random.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
@@ -10,12 +10,12 @@ import { silentLog } from "../../lib/log/log.ts";
 import { randomOf } from "../support/seed.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
-/** A restart takes at least so long, and up to SPREAD_MS more. */
+/** Shortest restart; others take up to SPREAD_MS more. */
 const AWAY_MS = 300;
 const SPREAD_MS = 12_000;
 const HOSTS = [1, 2, 3, 4];
 const [MESHES, RESTARTS] = [10, 20];
-/** Far below the interval of repetitions. */
+/** Far below the interval of periodic gossip. */
 const KNOWN_MS = 10_000;
 
 interface Host {
@@ -73,14 +73,14 @@ async function restarts(random: Random, slowMs: number): Promise<number> {
     hosts[at] = host;
     await connect(host);
     simulation.until(() => know(hosts, i), KNOWN_MS, 100);
-    // Before, and after the peers repeat what they know.
+    // The next restart comes before or after periodic gossip.
     simulation.clock.advance(below(random, 2) ? 1_000 : 40_000);
   }
   for (const host of hosts) stop(simulation, host);
   return RESTARTS;
 }
 
-test("names of a host are known to all within 10 s of a restart of its router, without waiting for repetitions", async () => {
+test("all hosts know the names of a host within 10 s of a restart of its router, without periodic gossip", async () => {
   const random = randomOf("restarts of routers with names");
   for (let n = 0; n < MESHES; n++)
     expect(await restarts(seededRandom(random.u64()), n % 2 ? 300 : 5)).toBe(RESTARTS);

@@ -19,8 +19,8 @@ const INSIDE = "WEAVE_SOAK_INSIDE";
 const HOUR_MS = 3_600_000;
 const SAMPLE_MS = 60_000;
 /**
- * So many of STEPS steps start a program anew; never one of host 1, whose series goes through. It meets its peers anew as often
- * in the warm-up as in a day after it: until some 150 times, compilers and allocator take memory for that.
+ * So many of STEPS steps restart a program; never one of host 1, whose samples are one series. A router's memory grows over the
+ * first 150 or so restarts of its peers (compilers, allocator): the warm-up has as many restarts as a day after it.
  */
 const RESTARTS = { warmUp: 30, after: 1 } as const;
 const STEPS = 40;

@@ -14,7 +14,7 @@ export const EXECUTABLES = ["weave", "weave-net", "weave-router", "weave-npc"] a
 /** Those that can be the router. */
 const ROUTERS: readonly string[] = ["weave", "weave-router"];
 
-/** What their entry programs do. */
+/** What their entry programs do; nothing for those that are not listed. */
 const ROLES: Record<string, Partial<Roles>> = {
   weave: { handsOver: "by name", router: "by name" },
   "weave-net": { handsOver: "always" },

@@ -108,7 +108,7 @@ describe("a router in the background", () => {
     expect(line.destroyed).toBe(true);
   });
 
-  test("is asked once there is a socket, not before", async () => {
+  test("is asked only once its socket exists", async () => {
     rmSync(join(folder, "weave.sock"));
     let pauses = 0;
     atSleep = () => {

@@ -122,7 +122,7 @@ describe("a path", () => {
     }
   });
 
-  test("of a busy peer takes one question until it answers, however late that is", () => {
+  test("to a busy peer gets one question until the peer answers, however late", () => {
     for (const control of [100, 200, 700, 3_000, 9_000]) {
       const { clock, subject, seen } = path({ control });
       subject.start();

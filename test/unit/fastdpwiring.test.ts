@@ -204,7 +204,7 @@ describe("polls", () => {
   };
   const ticks = (forwarder: Noted) => forwarder.told.filter((each) => each === "tick").length;
 
-  test("run after 5 ms and ever more rarely until a forwarder is established; every 200 ms while one is watched, else every second", () => {
+  test("run after 5 ms, then ever less often until a forwarder is established; every 200 ms while one is watched, else every second", () => {
     const { prepare, clock } = fastdp();
     const forwarder = prepare();
     usable(forwarder);
@@ -234,7 +234,7 @@ describe("polls", () => {
     expect(ticks(forwarder)).toBe(5);
   });
 
-  test("for a new forwarder leave out those that are established", () => {
+  test("of a new forwarder leave out established ones", () => {
     const { prepare, clock } = fastdp();
     const [old, other] = [prepare(), prepare({ remotePeer: peer(3), remoteIp: "127.0.0.3" })];
     usable(old);

@@ -35,7 +35,7 @@ describe("a table", () => {
       ["with 7 of 5 rules in chain forward", "with 4 of 3 rules in chain input"],
     ],
     [
-      "overlays",
+      "ports of the overlays",
       state({ overlayPorts: [6783] }),
       ["with 6 of 5 rules in chain forward", "with 4 of 3 rules in chain input"],
     ],

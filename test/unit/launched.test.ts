@@ -58,7 +58,7 @@ describe("launch looks on", () => {
   test("for 1.5 s where one does not answer", async () => {
     const { asked, endedMs } = await look(started(target("connecting")));
     expect(endedMs).toBe(PEERS_MS);
-    // After 25, 75, 175 ms, then every 200 ms.
+    // At 0, 25, 75 and 175 ms, then every 200 ms, and at the end.
     expect(asked).toBe(11);
     expect(PEERS_MS).toBeLessThan(2_000);
   });

@@ -185,7 +185,7 @@ describe("a shared limit", () => {
   const holder = (remoteIp: string) => ({ remoteIp });
   const [a, b] = [holder("10.0.0.1"), holder("10.0.0.2")];
 
-  test("within it nobody gives way, above it the one that holds most, of equals the one that holds for longest", () => {
+  test("above it the holder of most bytes gives way, of equal ones the one that has held bytes for longest", () => {
     const limit = new SharedLimit<typeof a>("bytes", 100);
     expect([limit.set(a, 60), limit.set(b, 40), limit.total]).toEqual([undefined, undefined, 100]);
     expect(limit.set(b, 41)).toBe(a);
@@ -197,7 +197,7 @@ describe("a shared limit", () => {
     expect(limit.limit).toEqual({ name: "bytes", value: 101, max: 100, refused: 4 });
   });
 
-  test("an address with many connections gives way before others that hold less, however long", () => {
+  test("the address whose connections together hold most gives way, by its largest connection", () => {
     const limit = new SharedLimit<typeof a>("bytes", 100);
     limit.set(b, 30);
     const many = [9, 11, 10, 11, 10, 10].map((bytes) => {

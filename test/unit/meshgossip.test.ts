@@ -276,7 +276,7 @@ describe("broadcasts of our connections", () => {
     expect([Math.round(2 * early.wait()), Math.round(late.wait())]).toEqual([1_001, 1_500]);
   });
 
-  /** Let it have told everything to a neighbour, whose connection lasts or ends. */
+  /** Have it send everything to a neighbour, whose connection lasts, or ends after so many ms. */
   function toldBefore(
     {
       clock,
@@ -295,7 +295,7 @@ describe("broadcasts of our connections", () => {
     first.ended = endsAfter !== undefined;
   }
 
-  test("leave a new peer to another only once some neighbour, whose connection lasts for 3 s, has been told", () => {
+  test("leave a new peer to another neighbour only once everything was sent by a connection that is open or was for 3 s", () => {
     for (const [endsAfter, told] of [
       ["never told", true],
       [2_999, true],

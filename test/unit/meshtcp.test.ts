@@ -80,7 +80,7 @@ describe("a stream", () => {
     ]).toEqual([1, []]);
   });
 
-  test("frees received bytes once they were handled", async () => {
+  test("frees received bytes once they are handled", async () => {
     const received: Uint8Array[] = [];
     const there = recorder();
     const handler = { ...there.handler, data: (bytes: Uint8Array) => void received.push(bytes) };

@@ -68,7 +68,7 @@ describe("a nameserver", () => {
     expect(b.server.lookup("web.weave.local.")).toEqual([]);
   });
 
-  test("tells names of its last life as news to those that still know them", () => {
+  test("gives saved names new versions at its start, so that peers that still know them pass them on", () => {
     const store = memory();
     const id = { hostname: "web.weave.local.", origin: peer(1), containerId: "c1", address: 7 };
     store.save(id, 3);

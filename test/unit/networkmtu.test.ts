@@ -203,7 +203,7 @@ describe("the MTU of the network", () => {
     expect(said.at(-1)?.mtu).toBe(8950);
   });
 
-  test("neighbours' own records are passed on together, each as it was last", () => {
+  test("records that neighbours unicast are passed on together, the last one of each peer", () => {
     const { clock, subject, passed } = router();
     const say = (n: number, mtu: number, version = 1) =>
       subject.onUnicast(peer(n), encodeRecords([[peer(n), record(mtu, { by: peer(9), version })]]));

@@ -150,7 +150,7 @@ describe("the fast datapath", () => {
     clock.advance(20_000);
     expect(take()).toEqual(["0 start", "0 changed", `700 control ${CONTROL.anyHeartbeats}`]);
     expect(sent().all).toBe("0 500");
-    // What was sent before may have come too early.
+    // The heartbeats before may have come before the peer was ready.
     subject.control(CONTROL.noMoreHeartbeats);
     expect(take()).toEqual(["20000 look", `20000 control ${CONTROL.anyHeartbeats}`]);
     expect(sent().all).toBe("20000");
@@ -162,7 +162,7 @@ describe("the fast datapath", () => {
     expect(take()).toEqual([]);
   });
 
-  test("a peer of ours that is prompt: asked after 700 ms, and again; trouble after more than 5 s, as with an original", () => {
+  test("a prompt peer that acknowledges: asked after 700 ms, and again; trouble after more than 5 s, as with an original", () => {
     const { clock, subject, take, sent } = fastdp({ acknowledges: true });
     subject.confirm();
     clock.advance(20_000);
@@ -178,7 +178,7 @@ describe("the fast datapath", () => {
     expect(sent().all).toBe("0 500 705 1300..19800/500");
   });
 
-  test("the first heartbeat of a peer of ours is answered by one: it was not ready for those before", () => {
+  test("the first heartbeat of a peer that acknowledges is answered by one of ours: it was not ready for earlier ones", () => {
     for (const acknowledges of [true, false]) {
       const { clock, subject, sent, beat } = fastdp({ acknowledges });
       subject.confirm();
@@ -226,7 +226,7 @@ describe("the fast datapath", () => {
     expect(take()).toEqual(["400 control 0", "400 established", "400 test 1450"]);
   });
 
-  test("tests of the path begin where the peer has answered twice that no heartbeat gets through", () => {
+  test("tests of the path begin once the peer has answered twice that no heartbeat has come", () => {
     const { clock, subject, take } = fastdp({ measures: true, acknowledges: true });
     subject.confirm();
     clock.advance(699);

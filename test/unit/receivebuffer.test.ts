@@ -16,7 +16,7 @@ test("returns the pushed bytes, whatever the sizes of pieces", () => {
       for (const [added, taken] of steps) {
         const bytes = Uint8Array.from({ length: added }, () => next++);
         buffer.push(bytes);
-        // The caller may use them again.
+        // The caller may reuse the array.
         model = new Uint8Array(Buffer.concat([model, bytes]));
         bytes.fill(0);
         const length = Math.min(taken, model.length);
@@ -82,7 +82,7 @@ describe("memory and copies", () => {
     expect(held()).toBe(BLOCK);
   });
 
-  test("one block serves bytes that are taken as they arrive, and none is left of a closed connection", () => {
+  test("bytes that are taken as they arrive need one block, and clear() frees all blocks", () => {
     blocks.clear();
     const buffer = new ReceiveBuffer();
     for (let i = 0; i < BLOCK / 10; i++) {

@@ -191,7 +191,7 @@ test("what there was no room for at first is news once it is whole", () => {
   expect([...(peers.get(last.name)?.connections.keys() ?? [])]).toEqual([stranger.name]);
 });
 
-test("a peer is encoded once for all neighbours that it is sent to, and anew once its version or its connections change", () => {
+test("a peer is encoded once for all neighbours, and again once its version or its connections change", () => {
   const [a, b] = [peer(1), peer(2)];
   const link = (established: boolean) =>
     new Map([[b.name, { remote: b, address: "10.0.0.2:6783", outbound: true, established }]]);

@@ -1,4 +1,4 @@
-// Matches with a subnet, wherever in a packet the address is.
+// Matches of an address with a subnet, wherever in a packet the address is.
 import { type Cidr, ipv4Octets, subnetOf } from "../../address/ipv4.ts";
 import { bitwise } from "./expr/bitwise.ts";
 import { cmp } from "./expr/cmp.ts";

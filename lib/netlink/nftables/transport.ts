@@ -13,7 +13,7 @@ const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 const IPPROTO_SCTP = 132;
 const IPPROTO_ICMPV6 = 58;
-/** Of TCP and UDP. */
+/** Offset of the destination port, in TCP and UDP. */
 const DESTINATION_AT = 2;
 const TCP_FLAGS_AT = 13;
 const TCP_SYN = 2;
@@ -21,7 +21,7 @@ const TCP_RST = 4;
 const TCP_ACK = 16;
 const SCTP_CHUNK_TYPE_AT = 12;
 const SCTP_INIT = 1;
-/** Type and code of ICMP (RFC 792), and where the destination of the packet in it is. */
+/** ICMP type and code (RFC 792), and the offset of the destination address in the quoted IPv4 header. */
 const FRAGMENTATION_NEEDED = Uint8Array.of(3, 4);
 const ICMP_DESTINATION_AT = 8 + 16;
 /** Types of ICMPv6 (RFC 4861), from router solicitation to redirect. */
@@ -56,7 +56,7 @@ export function matchUdpPort(port: number): Expression[] {
   return matchPort(IPPROTO_UDP, port);
 }
 
-/** Match ICMP's 'fragmentation needed' (RFC 1191), about packets to a subnet where one is given. */
+/** Match ICMP's 'fragmentation needed' (RFC 1191); with `about`, only where the quoted packet is to that subnet. */
 export function matchFragmentationNeeded(about?: Cidr): Expression[] {
   return [
     ...matchProtocol(IPPROTO_ICMP),

@@ -81,7 +81,7 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
   readonly name = "forwarding maps";
   readonly sources = [] as const;
   #table: ForwardingTable;
-  /** What is in the maps before the first comparison: reading 8,000 entries takes 5 ms of a start. */
+  /** The maps' contents as the constructor left them, for the first comparison: reading 8,000 entries takes 5 ms. */
   #found: ForwardingTable | undefined;
 
   /** `adopted`: the maps are those of the router before us, with its table. */

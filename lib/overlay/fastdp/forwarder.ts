@@ -52,8 +52,8 @@ const RECOVERED = 3;
 /** A peer without ACKNOWLEDGES is silent after this: three slow heartbeats are missing. */
 const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
 /**
- * A peer of ours is asked for its first acknowledgement after this, and gets no heartbeats until it answers: it may be busy,
- * and would acknowledge each of them. Where none has come once it is ready, the path is tested: it may be too narrow for them.
+ * A peer with ACKNOWLEDGES is asked for its first acknowledgement after this, and gets no more heartbeats until it answers: a
+ * busy peer would acknowledge each of them. If none has come when it answers again, the path is tested: its MTU may be too small.
  */
 const ASK_MS = 700;
 /** A new path that does not work is reported after this. */
@@ -80,7 +80,7 @@ export class Forwarder implements CandidateConnection {
   /** Heartbeats without an acknowledgement; whether the peer has been asked for them. */
   #unacknowledged = 0;
   #asked = false;
-  /** Before it was established, the peer has answered that no heartbeat has come. */
+  /** The peer has answered, before the path was established, that it has received no heartbeat. */
   #missed = false;
   #acknowledgements = 0;
   /** Errors in a row from our own kernel. */
@@ -228,7 +228,7 @@ export class Forwarder implements CandidateConnection {
       this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
     }
     this.#maybeEstablish();
-    // It was not ready for what we have sent before.
+    // The peer was not ready for the heartbeats that we sent before.
     if (first && this.params.acknowledges && !this.#acknowledgedOurs) this.#sendNow();
     if (!this.params.acknowledges && this.#refusals === 0) this.#setTrouble(undefined);
   }
@@ -372,15 +372,15 @@ export class Forwarder implements CandidateConnection {
     }
   }
 
-  /** Ask the peer for acknowledgements of the heartbeats that have come. */
+  /** Ask the peer to acknowledge the heartbeats that it has received. */
   #ask(): void {
     this.#asked = true;
     this.params.sendControl(CONTROL.anyHeartbeats, new Uint8Array());
   }
 
   /**
-   * No heartbeat had come when the peer answered. The first answer shows that it is ready: earlier ones may have come before
-   * that.
+   * Handle the answer that no heartbeat has come. After the first such answer send one more and ask again: earlier heartbeats may
+   * have come before the peer was ready.
    */
   #noneCame(): void {
     const first = !this.#missed;

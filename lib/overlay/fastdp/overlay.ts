@@ -20,10 +20,10 @@ import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
 import { ACKNOWLEDGES, CONTROL, MAX_MTU, type PathTests, type Security, TESTS_PATHS } from "./protocol.ts";
 
-/** Interval of polls of all forwarders for heartbeats, by whether one is `watched`. */
+/** Polling interval of all forwarders for heartbeats: while one is `watched`, and otherwise. */
 const POLL_WATCHED_MS = 200;
 const POLL_SLOW_MS = 1_000;
-/** Those that are not established are polled after this, then at times that grow by this part. */
+/** Those not established are polled after this, then at intervals of this part of the time since the last one was added. */
 const POLL_FIRST_MS = 5;
 const POLL_GROWTH = 1 / 4;
 
@@ -47,7 +47,7 @@ export class FastdpOverlay implements NamedOverlay {
   readonly #seen = new Map<Forwarder, bigint>();
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
-  /** When all are polled next, and when the last one was added, in ms of the clock. */
+  /** When all forwarders are polled next, and when the last one was added, in ms of the clock. */
   #pollAllAt = Number.POSITIVE_INFINITY;
   #addedAt = 0;
   #frozen = false;
@@ -253,7 +253,7 @@ export class FastdpOverlay implements NamedOverlay {
     this.#poll = clock.after((all ? this.#pollAllAt : soon) - now, () => this.#pollDue(all));
   }
 
-  /** Poll all forwarders, or those that are not established. */
+  /** Poll all forwarders, or only those that are not established. */
   #pollDue(all: boolean): void {
     for (const [peer, forwarder] of this.#forwarders) {
       if (!all && forwarder.established) continue;

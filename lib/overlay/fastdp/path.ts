@@ -44,12 +44,12 @@ export class FastdpPath {
   readonly #rounds = new Map<number, number>();
   /** Size of the largest test of this search that has passed. */
   #passed = 0;
-  /** A question is about to be sent, behind the tests that are sent with it. */
+  /** A question is due, behind the tests that are sent in this turn of the event loop. */
   #asking = false;
-  /** The first question of this search: sent, and answered. */
+  /** The first question of this search was sent; a question of it was answered. */
   #asked = false;
   #heard = false;
-  /** Another question waits for that answer. */
+  /** Another question is to be sent once the first is answered. */
   #askNext = false;
   readonly #search: PathMtu;
 
@@ -160,8 +160,8 @@ export class FastdpPath {
   }
 
   /**
-   * Ask by a new mark; until the first question of a search is answered, no other: the control connection loses none, and a
-   * busy peer would have to answer all of them.
+   * Ask with a new mark, but only once the first question of this search is answered: the control connection loses
+   * none, and a busy peer would have to answer all of them.
    */
   #askSoon(): void {
     if (this.#asking) return;

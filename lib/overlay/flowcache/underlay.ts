@@ -48,7 +48,7 @@ export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, Place
   readonly sources = ["underlay"] as const;
   /** Links that have had programs of ours. */
   readonly #hooked = new Set<number>();
-  /** Links that lead to neighbours, as of the last look; undefined without a route. */
+  /** The link to each neighbour, as last looked up; undefined without a route. */
   readonly #paths = new Map<IPv4, number | undefined>();
 
   constructor(
@@ -64,7 +64,7 @@ export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, Place
     return this.#lookForPaths();
   }
 
-  /** Return whether neighbours were added or removed since the last look, and with them links; asks for new ones alone. */
+  /** Return whether the neighbours of now need other links than those of the last call; looks up only new neighbours. */
   isOutdated(): boolean {
     const before = new Set(this.#paths.values());
     const links = this.#lookForPaths();

@@ -1,5 +1,4 @@
 // Ciphers of sleeve: how the datagrams of a link are sealed and opened, in place in an arena (format.ts). Neither allocates.
-
 import { AEGIS_KEY, AEGIS_NONCE, type Aegis } from "../../crypto/aegis.ts";
 import { hkdf } from "../../crypto/hkdf.ts";
 import type { Secretbox } from "../../crypto/secretbox.ts";

@@ -2,7 +2,7 @@
 //
 // It changes to / from a working directory that was deleted: the runtime does not start in one.
 //
-// The router executes itself with its options and capabilities (router.ts).
+// The router executes itself once more, with the engine's options and a daemon's capabilities (router.ts).
 //
 // A call of the CNI plugin is handed to the router by one request on its socket, in less than 1 ms, where the runtime takes 7 ms to
 // start and the plugin 10 ms more. In all other cases it goes on to the runtime as if it had not been there:
@@ -60,13 +60,13 @@ const DIGITS = 6;
 const KEPT_SIZE = 2048 * KB;
 const PIECE_SIZE = 64 * KB;
 
-/** When an executable is one of the programs below: if it is called so, for one. */
+/** When an executable has a role: `by name`, if it is called by the name of that program. */
 export type When = "always" | "by name" | "never";
 
 export interface Roles {
-  /** It hands calls of the CNI plugin to the router. */
+  /** It hands calls of the CNI plugin (weave-net) to the router. */
   readonly handsOver: When;
-  /** It executes itself as the router's daemon. */
+  /** It executes itself once more as the router (weave-router). */
   readonly router: When;
 }
 

@@ -1,5 +1,5 @@
-// The router executes itself with the engine's options in its environment and a daemon's capabilities as the limit, as execAsDaemon
-// does (lib/sys/runtime.ts), before its runtime has started for the first time: 2 ms instead of 20 ms.
+// The router executes itself once more, with the engine's options in its environment and a daemon's capabilities as its bounding
+// set, as execAsDaemon does (lib/sys/runtime.ts), but before its runtime starts for the first time: 2 ms instead of 20 ms.
 import { capabilityBits, namesOf } from "../../../lib/sys/privileges.ts";
 import { ENGINE_OPTIONS } from "../../../lib/sys/runtime.ts";
 import type { Machine } from "./machine.ts";
@@ -18,7 +18,7 @@ const EPERM = -1;
 /** Bytes for each of the strings, the path and the sets of capabilities. */
 const PART = 4096;
 
-/** Return the ranges of numbers that are not in a set of bits. */
+/** Return the ranges of capability numbers that are not in a set; `end` is the first number behind a range. */
 function gaps(bits: bigint): [from: number, end: number][] {
   const found: [number, number][] = [];
   for (let number = 0; number < CAPABILITIES; number++) {
@@ -31,8 +31,9 @@ function gaps(bits: bigint): [from: number, end: number][] {
 }
 
 /**
- * Execute the program; r6 points to argc. Goes on where the kernel refuses, where the environment is longer than fits into the
- * memory, and where it has a variable of the engine: then this has been done already, or the runtime has to decide which one counts.
+ * Execute this program again; r6 points to argc. Goes on to the runtime where the kernel refuses, where the environment does not
+ * fit into `memory`, and where it has a variable of the engine: then this has been done already, or a user has set the variable
+ * and execAsDaemon adds the others.
  */
 export function executeAsRouter(
   asm: Machine,
@@ -84,13 +85,13 @@ export function executeAsRouter(
     asm.mov("r9", from);
     asm.label(next);
     call("prctl", PR_CAPBSET_DROP, "r9", 0, 0, 0);
-    // A container's own set is the limit then.
+    // Without CAP_SETPCAP, as in a container, the bounding set stays as it is.
     asm.jumpIf("r0", "eq", EPERM, limited);
     asm.add("r9", 1);
     asm.jumpIf("r9", "lt", end, next);
   }
   call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  // Root would get what is inheritable, whatever the bounding set says.
+  // execve(2) gives root its inheritable capabilities, too, even outside the bounding set.
   local("r1", sets);
   asm.store("u64", "r1", 0, VERSION_3);
   local("r2", sets + 8);

@@ -1,4 +1,4 @@
-// What the entry program's parts are written with: pieces of several instructions.
+// Sequences of instructions that the parts of the entry program share.
 import type { Machine, Register, SystemCall } from "./machine.ts";
 
 /** The first 4 bytes of a text, as a number. */
@@ -55,7 +55,7 @@ export function writer(asm: Machine) {
     asm.mov(to, "fp");
     asm.add(to, offset);
   };
-  /** Jump unless the program was called by this name, in whatever folder. */
+  /** Jump unless the program was called by this name, in any folder. */
   const unlessCalled = (name: string, otherwise: string) => {
     const [again, named] = [fresh("name"), fresh("named")];
     asm.load("u64", "r1", "r6", 8);
