@@ -20,6 +20,7 @@ import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import type { WaitingBytes } from "./pending.ts";
 import { MessageReceiver } from "./receiver.ts";
+import { SlicedHandshake } from "./slicedhandshake.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 import { HEARTBEAT_MS, type Vitals, vitalsOf } from "./vitals.ts";
 
@@ -35,6 +36,8 @@ export interface ConnectionHost {
   readonly random: Random;
   readonly log: Log;
   readonly slices: Slices;
+  /** Handshakes of connections that we have dialled, and of those that others have. */
+  readonly handshakes: Readonly<Record<"outbound" | "inbound", Slices>>;
   readonly overlay: Overlay;
   /** Gossip that waits on all connections. */
   readonly waiting: WaitingBytes;
@@ -80,7 +83,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #remoteUid = 0n;
   #uid: bigint;
   #framing: Framing | undefined;
-  #handshake: Handshake | undefined;
+  #handshake: SlicedHandshake | undefined;
   #overlay: OverlayConnection | undefined;
   #receiver: MessageReceiver | undefined;
   readonly #sender: GossipSender;
@@ -119,10 +122,18 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       },
       (error) => this.shutdown(error),
     );
-    const features = makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
-    this.#handshake = new Handshake({ outbound, features, encryption, minVersion }, (bytes) =>
-      stream.write(bytes),
-    );
+    const features = () =>
+      makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
+    this.#handshake = new SlicedHandshake(stream, {
+      slices: host.handshakes[outbound ? "outbound" : "inbound"],
+      begin: () =>
+        new Handshake({ outbound, features: features(), encryption, minVersion }, (bytes) =>
+          stream.write(bytes),
+        ),
+      agreed: (agreement) => this.#agreed(agreement).data(agreement.rest, agreement.first),
+      failed: (error) => this.shutdown(error),
+    });
+    this.#handshake.start();
   }
 
   get remote(): Peer {
@@ -196,16 +207,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   data(bytes: Uint8Array): void {
     if (this.#ended) return;
     this.#lastHeard = this.host.clock.now();
-    try {
-      if (!this.#handshake) return this.#receiver?.data(bytes);
-      const agreement = this.#handshake.receive(bytes);
-      if (!agreement) return;
-      this.#handshake = undefined;
-      const receiver = this.#agreed(agreement);
-      receiver.data(agreement.rest, agreement.first);
-    } catch (error) {
-      this.shutdown(error instanceof Error ? error : new Error(String(error)));
-    }
+    (this.#handshake ?? this.#receiver)?.data(bytes);
   }
 
   drained(): void {
@@ -270,6 +272,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     }
     this.#timer.cancel();
     this.#checking?.cancel();
+    this.#handshake?.stop();
     this.#receiver?.stop();
     this.#sender.stop();
     this.stream.close();
@@ -280,6 +283,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   #agreed({ version, features, framing, sessionKey }: Agreement): MessageReceiver {
     const { host, stream } = this;
+    this.#handshake = undefined;
     this.#timer.cancel();
     this.#framing = framing;
     const described = parseFeatures(features);

@@ -71,6 +71,7 @@ export class MeshRouter implements ConnectionHost {
   readonly warn: LimitedWarning;
   readonly note: (text: string, fields?: Fields) => void;
   readonly slices: Slices;
+  readonly handshakes: Readonly<Record<"outbound" | "inbound", Slices>>;
   readonly channels: Channels;
   /** Questions to other routers, and theirs to us. */
   readonly questions: Ask;
@@ -106,6 +107,7 @@ export class MeshRouter implements ConnectionHost {
     this.note = limitedLines(log, () => clock.now(), CONNECTION_LINES_PER_MINUTE);
     this.overlay = overlay;
     this.slices = new Slices(clock);
+    this.handshakes = { outbound: new Slices(clock), inbound: new Slices(clock) };
     this.channels = new Channels(this);
     this.encryption = config.encryption;
     this.lost = new LostPeers(clock);
@@ -211,7 +213,7 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections, ...this.#accepts.all()]) {
       connection.shutdown(new Error("router stopping"));
     }
-    this.slices.stop();
+    for (const slices of [this.slices, ...Object.values(this.handshakes)]) slices.stop();
   }
 
   #work(what: string, work: Work): void {

@@ -1,0 +1,159 @@
+// Handshakes of many strangers at once: a few in each turn of the event loop, and none of those that have gone.
+import { expect, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
+import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { Slices } from "../../lib/clock/slices.ts";
+import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { silentLog } from "../../lib/log/log.ts";
+import { LocalConnection } from "../../lib/mesh/connection.ts";
+import { type Agreement, Handshake } from "../../lib/mesh/handshake.ts";
+import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { nullOverlay } from "../../lib/mesh/overlay.ts";
+import { MeshRouter } from "../../lib/mesh/router.ts";
+import { SlicedHandshake } from "../../lib/mesh/slicedhandshake.ts";
+import type { Stream } from "../../lib/mesh/transport.ts";
+import { SimulatedNetwork } from "../support/network.ts";
+
+const nacl = await loadNacl();
+const password = new TextEncoder().encode("s3cr3t");
+const STRANGERS = 100;
+/** Keys that a turn may make, where each takes 1 ms. */
+const A_TURN = 3;
+
+/** A router for which making a key takes 1 ms of work; `turns` are the keys made in each turn of its event loop. */
+function subject() {
+  const clock = new SimulatedClock(1_000_000);
+  const turns = [0];
+  let worked = 0;
+  const router = new MeshRouter(
+    {
+      name: nameFromNumber(1n),
+      nickName: "h1",
+      encryption: {
+        password,
+        nacl: {
+          ...nacl,
+          generateKeyPair() {
+            worked++;
+            turns.push((turns.pop() ?? 0) + 1);
+            return nacl.generateKeyPair();
+          },
+        },
+      },
+    },
+    {
+      clock: {
+        now: () => clock.now(),
+        wall: () => clock.wall(),
+        worked: () => worked,
+        after: (ms, fn) =>
+          clock.after(ms, () => {
+            turns.push(0);
+            fn();
+          }),
+      },
+      random: seededRandom(1n),
+      transport: new SimulatedNetwork(clock, () => 1).transport("10.0.0.1"),
+      overlay: nullOverlay,
+      log: silentLog,
+    },
+  );
+  const streams: { written: number; paused: boolean; closed: boolean }[] = [];
+  const stream = (ip: string): Stream => {
+    const state = { written: 0, paused: false, closed: false };
+    streams.push(state);
+    return {
+      remoteAddress: `${ip}:50000`,
+      localAddress: "10.0.0.1:6783",
+      write: () => Boolean(++state.written),
+      pause() {
+        state.paused = true;
+      },
+      resume() {
+        state.paused = false;
+      },
+      unacknowledgedMs: () => 0,
+      roundTripMs: () => undefined,
+      close() {
+        state.closed = true;
+      },
+    };
+  };
+  const header = Uint8Array.of(...new TextEncoder().encode("weave"), 2, 2);
+  const strangers = Array.from({ length: STRANGERS }, (_, i) => router.accept(stream(`10.0.1.${i}`)));
+  for (const stranger of strangers) stranger?.data(header);
+  return { clock, router, turns, streams, stream, strangers };
+}
+
+test("handshakes of strangers that come in one turn take a few ms of it and of the next ones", () => {
+  const { clock, turns, streams } = subject();
+  expect(turns).toEqual([A_TURN]);
+  expect(streams.filter(({ paused }) => paused)).toHaveLength(STRANGERS - A_TURN);
+  clock.advance(0);
+  expect(Math.max(...turns)).toBe(A_TURN);
+  expect(turns.reduce((a, b) => a + b)).toBe(STRANGERS);
+  // Our header and our key.
+  expect(streams).toEqual(Array(STRANGERS).fill({ written: 2, paused: false, closed: false }));
+});
+
+test("strangers that go before their turn cost nothing", () => {
+  const { clock, turns, strangers, streams } = subject();
+  for (const stranger of strangers) stranger?.closed(new Error("EOF"));
+  clock.advance(0);
+  expect(turns.reduce((a, b) => a + b)).toBe(A_TURN);
+  expect(streams.filter(({ closed }) => closed)).toHaveLength(STRANGERS);
+});
+
+test("a connection that we dial does not wait for strangers", () => {
+  const { router, stream, streams } = subject();
+  new LocalConnection(router, stream("10.0.0.2"), true, true);
+  expect(streams.at(-1)).toEqual({ written: 1, paused: false, closed: false });
+});
+
+test("what comes while a handshake waits is taken in order, and the rest of it is for the receiver", () => {
+  const clock = new SimulatedClock();
+  let worked = 0;
+  const slices = new Slices({
+    now: () => clock.now(),
+    wall: () => 0,
+    after: (ms, fn) => clock.after(ms, fn),
+    worked: () => worked,
+  });
+  const features = new Map([["Name", "a"]]);
+  const agreements: Agreement[] = [];
+  const said: Uint8Array[] = [];
+  const answers: Uint8Array[] = [];
+  const stream: string[] = [];
+  const sliced = new SlicedHandshake(
+    { pause: () => stream.push("pause"), resume: () => stream.push("resume") },
+    {
+      slices,
+      begin: () => new Handshake({ outbound: false, features }, (bytes) => answers.push(bytes)),
+      agreed: (agreement) => agreements.push(agreement),
+      failed: (error) => expect(error).toBeUndefined(),
+    },
+  );
+  sliced.start();
+  const other = new Handshake({ outbound: true, features }, (bytes) => said.push(bytes));
+  for (const bytes of said.splice(0)) sliced.data(bytes);
+  for (const bytes of answers) other.receive(bytes);
+  slices.run(
+    (function* () {
+      worked += 10;
+      yield;
+    })(),
+    () => {},
+  );
+  // A transport uses its buffer again.
+  const reused = new Uint8Array(3);
+  for (const bytes of said.splice(0)) sliced.data(bytes);
+  for (const byte of [7, 8]) {
+    reused.fill(byte);
+    sliced.data(reused);
+  }
+  reused.fill(0);
+  expect(agreements).toHaveLength(0);
+  clock.advance(0);
+  expect(agreements.map(({ rest }) => [...rest])).toEqual([[7, 7, 7, 8, 8, 8]]);
+  expect(stream).toEqual(["pause", "resume"]);
+});
