@@ -10,7 +10,7 @@ export type Work<T = void> = Generator<number | undefined, T, void>;
 /** A result, or the work that computes it. */
 export type Sliced<T> = T | Work<T>;
 
-/** Longest slice in ms, to which its last step comes. A request to the control API waits for two or three of them. */
+/** Longest slice in ms unless another is given, to which its last step comes. A request to the control API waits for two or three of them. */
 const SLICE_MS = 3;
 
 function isWork<T>(result: Sliced<T>): result is Work<T> {
@@ -75,7 +75,10 @@ export class Slices {
   #spent = 0;
   #turn: Timer | undefined;
 
-  constructor(private readonly clock: Clock) {}
+  constructor(
+    private readonly clock: Clock,
+    private readonly sliceMs = SLICE_MS,
+  ) {}
 
   /** Number of unfinished jobs. */
   get waiting(): number {
@@ -88,7 +91,7 @@ export class Slices {
    */
   run(work: Work, done: (error?: Error) => void): () => void {
     const job: Job = { work, done, givenUp: false };
-    const idle = this.#jobs.length === 0 && !this.#running && this.#spent < SLICE_MS;
+    const idle = this.#jobs.length === 0 && !this.#running && this.#spent < this.sliceMs;
     if (!(idle && this.#advance(job))) this.#put(job);
     return () => this.#giveUp(job);
   }
@@ -139,7 +142,7 @@ export class Slices {
 
   /** Continue each job once, as far as the slice goes: short ones do not wait for turns of a loop that is slow. */
   #advanceAll(): void {
-    for (let left = this.#jobs.length; left > 0 && this.#spent < SLICE_MS; left--) {
+    for (let left = this.#jobs.length; left > 0 && this.#spent < this.sliceMs; left--) {
       const job = this.#jobs.shift();
       if (job && !this.#advance(job)) this.#jobs.push(job);
     }
@@ -164,7 +167,7 @@ export class Slices {
         const step = job.work.next();
         ended = step.done === true;
         if (!step.done) wait = step.value;
-      } while (!ended && wait === undefined && !job.givenUp && this.#spent + spent() < SLICE_MS);
+      } while (!ended && wait === undefined && !job.givenUp && this.#spent + spent() < this.sliceMs);
     } catch (error) {
       ended = true;
       failure = error instanceof Error ? error : new Error(String(error));

@@ -3,6 +3,7 @@
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
+import { Slices } from "../clock/slices.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import { forgetting, type Limit } from "../sys/limit.ts";
@@ -16,6 +17,14 @@ export const ACCEPT_BURST = 64;
 export const ACCEPTS_PER_S = 20;
 /** Addresses whose rate is kept; the oldest is forgotten first. */
 const MAX_ADDRESSES = 1024;
+/** Time in a turn of the event loop for handshakes with addresses whose last one failed, in ms. */
+const FAILED_SLICE_MS = 1;
+
+interface Caller {
+  readonly rate: TokenBucket;
+  /** Its last handshake that ended has failed. */
+  failed: boolean;
+}
 
 /** A connection before the end of its handshake. */
 export interface PendingHandshake {
@@ -27,14 +36,29 @@ export interface PendingHandshake {
 
 export class AcceptBudget {
   readonly #byAddress = new Map<string, Set<PendingHandshake>>();
-  readonly #rates = new LatestMap<string, TokenBucket>(MAX_ADDRESSES);
+  readonly #callers = new LatestMap<string, Caller>(MAX_ADDRESSES);
+  readonly #slices: Slices;
+  readonly #failedSlices: Slices;
   #count = 0;
   #refused = 0;
 
   constructor(
     private readonly clock: Clock,
     private readonly warn: LimitedWarning,
-  ) {}
+  ) {
+    this.#slices = new Slices(clock);
+    this.#failedSlices = new Slices(clock, FAILED_SLICE_MS);
+  }
+
+  stop(): void {
+    this.#slices.stop();
+    this.#failedSlices.stop();
+  }
+
+  /** Slices for the handshakes with an address: it does not wait for those that fail all the time. */
+  slices(ip: string): Slices {
+    return this.#callers.get(ip)?.failed ? this.#failedSlices : this.#slices;
+  }
 
   /** For the status. */
   notes(): string[] {
@@ -47,7 +71,7 @@ export class AcceptBudget {
     return [
       { name: "handshakes", value: this.#count, max: MAX_HANDSHAKES, refused: this.#refused },
       { name: "handshakes-of-one-address", value: largest, max: MAX_HANDSHAKES_PER_ADDRESS },
-      forgetting("addresses-with-a-rate", this.#rates),
+      forgetting("addresses-with-a-rate", this.#callers),
     ];
   }
 
@@ -58,9 +82,12 @@ export class AcceptBudget {
   /** Return whether an address may open another connection now. */
   admits(ip: string): boolean {
     const now = this.clock.now();
-    const rate = this.#rates.get(ip) ?? new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now);
-    const admitted = rate.take(now);
-    this.#rates.set(ip, rate);
+    const caller = this.#callers.get(ip) ?? {
+      rate: new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now),
+      failed: false,
+    };
+    const admitted = caller.rate.take(now);
+    this.#callers.set(ip, caller);
     if (!admitted) this.#refuse(ip, `more than ${ACCEPTS_PER_S} connections a second`);
     return admitted;
   }
@@ -79,7 +106,18 @@ export class AcceptBudget {
     }
   }
 
-  /** Its handshake has ended. */
+  /** Its handshake has succeeded. */
+  succeeded(pending: PendingHandshake): void {
+    this.remove(pending);
+    this.#note(pending, false);
+  }
+
+  #note({ remoteIp }: PendingHandshake, failed: boolean): void {
+    const caller = this.#callers.get(remoteIp);
+    if (caller) caller.failed = failed;
+  }
+
+  /** It is no unfinished handshake any more. */
   remove(pending: PendingHandshake): void {
     const own = this.#byAddress.get(pending.remoteIp);
     if (!own?.delete(pending)) return;
@@ -90,6 +128,7 @@ export class AcceptBudget {
   /** Its handshake has failed: logged once a minute for each address and kind, as any host can cause that. */
   failed(pending: PendingHandshake, error: Error): void {
     this.remove(pending);
+    this.#note(pending, true);
     // Refusals have a line of their own.
     if (error instanceof RefusedError) return;
     // The end that dialled logs it, and does not dial again.

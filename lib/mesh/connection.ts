@@ -36,13 +36,13 @@ export interface ConnectionHost {
   readonly random: Random;
   readonly log: Log;
   readonly slices: Slices;
-  /** Handshakes of connections that we have dialled, and of those that others have. */
-  readonly handshakes: Readonly<Record<"outbound" | "inbound", Slices>>;
   readonly overlay: Overlay;
   /** Gossip that waits on all connections. */
   readonly waiting: WaitingBytes;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
+  /** Return the slices for a handshake with the host at `ip`. */
+  handshakes(ip: string, outbound: boolean): Slices;
   trusts(ip: string): boolean;
   /** Features for a host at `ip`, beside those that every peer has. */
   features(ip: string): Record<string, string>;
@@ -125,7 +125,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const features = () =>
       makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
     this.#handshake = new SlicedHandshake(stream, {
-      slices: host.handshakes[outbound ? "outbound" : "inbound"],
+      slices: host.handshakes(this.remoteIp, outbound),
       begin: () =>
         new Handshake({ outbound, features: features(), encryption, minVersion }, (bytes) =>
           stream.write(bytes),

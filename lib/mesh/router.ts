@@ -71,7 +71,6 @@ export class MeshRouter implements ConnectionHost {
   readonly warn: LimitedWarning;
   readonly note: (text: string, fields?: Fields) => void;
   readonly slices: Slices;
-  readonly handshakes: Readonly<Record<"outbound" | "inbound", Slices>>;
   readonly channels: Channels;
   /** Questions to other routers, and theirs to us. */
   readonly questions: Ask;
@@ -80,6 +79,8 @@ export class MeshRouter implements ConnectionHost {
   readonly gossipBytes = { received: 0, sent: 0 };
   readonly #admission: Admission;
   readonly #accepts: AcceptBudget;
+  /** Handshakes with hosts that we dial. */
+  readonly #dialled: Slices;
   readonly #limit: ConnectionLimit;
   readonly #unfinished = new SharedLimit<LocalConnection>("unfinished-message-bytes", MAX_UNFINISHED);
   readonly #listeners: MeshListener[] = [];
@@ -107,7 +108,7 @@ export class MeshRouter implements ConnectionHost {
     this.note = limitedLines(log, () => clock.now(), CONNECTION_LINES_PER_MINUTE);
     this.overlay = overlay;
     this.slices = new Slices(clock);
-    this.handshakes = { outbound: new Slices(clock), inbound: new Slices(clock) };
+    this.#dialled = new Slices(clock);
     this.channels = new Channels(this);
     this.encryption = config.encryption;
     this.lost = new LostPeers(clock);
@@ -213,7 +214,7 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections, ...this.#accepts.all()]) {
       connection.shutdown(new Error("router stopping"));
     }
-    for (const slices of [this.slices, ...Object.values(this.handshakes)]) slices.stop();
+    for (const each of [this.slices, this.#dialled, this.#accepts]) each.stop();
   }
 
   #work(what: string, work: Work): void {
@@ -358,6 +359,10 @@ export class MeshRouter implements ConnectionHost {
     this.#admission.guard(gate);
   }
 
+  handshakes(ip: string, outbound: boolean): Slices {
+    return outbound ? this.#dialled : this.#accepts.slices(ip);
+  }
+
   trusts(ip: string): boolean {
     return this.config.trusts?.(ip) ?? false;
   }
@@ -386,7 +391,7 @@ export class MeshRouter implements ConnectionHost {
   }
 
   introduced(connection: LocalConnection): void {
-    this.#accepts.remove(connection);
+    this.#accepts.succeeded(connection);
     this.#admission.introduced(connection);
   }
 

@@ -66,7 +66,7 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
       random: { u64: () => BigInt(100 * i + draws++), float: () => 0 },
       log: silentLog,
       slices: new Slices(clock),
-      handshakes: { outbound: new Slices(clock), inbound: new Slices(clock) },
+      handshakes: () => new Slices(clock),
       waiting: new WaitingBytes(),
       overlay: {
         features: () => ({}),

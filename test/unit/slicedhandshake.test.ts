@@ -82,7 +82,7 @@ function subject() {
   const header = Uint8Array.of(...new TextEncoder().encode("weave"), 2, 2);
   const strangers = Array.from({ length: STRANGERS }, (_, i) => router.accept(stream(`10.0.1.${i}`)));
   for (const stranger of strangers) stranger?.data(header);
-  return { clock, router, turns, streams, stream, strangers };
+  return { clock, router, turns, streams, stream, strangers, header };
 }
 
 test("handshakes of strangers that come in one turn take a few ms of it and of the next ones", () => {
@@ -102,6 +102,19 @@ test("strangers that go before their turn cost nothing", () => {
   clock.advance(0);
   expect(turns.reduce((a, b) => a + b)).toBe(A_TURN);
   expect(streams.filter(({ closed }) => closed)).toHaveLength(STRANGERS);
+});
+
+test("strangers whose last handshake failed wait for each other alone", () => {
+  const { clock, router, turns, streams, stream, strangers, header } = subject();
+  clock.advance(0);
+  for (const stranger of strangers) stranger?.closed(new Error("EOF"));
+  clock.advance(1000);
+  turns.push(0);
+  for (const i of strangers.keys()) router.accept(stream(`10.0.1.${i}`))?.data(header);
+  expect(turns.at(-1)).toBe(1);
+  router.accept(stream("10.0.2.1"))?.data(header);
+  expect(turns.at(-1)).toBe(2);
+  expect(streams.at(-1)).toEqual({ written: 2, paused: false, closed: false });
 });
 
 test("a connection that we dial does not wait for strangers", () => {
