@@ -54,7 +54,8 @@ export function makeRpm(about: About, folder: string, scratch: string, outdir: s
   mkdirSync(top, { recursive: true });
   const file = join(top, "weave.spec");
   writeFileSync(file, spec(about, folder));
-  const defines = { _topdir: top, _rpmdir: outdir, _rpmfilename: rpmName(about) };
+  // Debian's rpm would put its database into the home folder.
+  const defines = { _topdir: top, _dbpath: join(top, "db"), _rpmdir: outdir, _rpmfilename: rpmName(about) };
   run(
     [
       ...["rpmbuild", "-bb", "--quiet", "--target", `${ARCHITECTURES[about.arch]}-linux`],
