@@ -17,7 +17,7 @@ export interface Clock {
    * waits for one. Unless given, `now()`.
    */
   worked?(): number;
-  /** Run `fn` once, in `ms` milliseconds; soon where that is negative. */
+  /** Run `fn` once, in `ms` milliseconds; as soon as possible if `ms` is negative. */
   after(ms: number, fn: () => void): Timer;
   /** Return the ms until a wake-up that a periodic timer of `ms` can share with others; unless given, `ms`. */
   sharedWakeUp?(ms: number): number;

@@ -201,8 +201,7 @@ export class Nameserver implements Gossiper {
     for (const name of due) this.#gone.delete(name);
     const forgotten = new Set(due);
     this.#remove(({ origin }) => forgotten.has(origin) && !isKnownPeer(origin));
-    const next = Math.min(...this.#gone.values());
-    if (this.#gone.size > 0) this.#forgetting.within(next - now);
+    if (this.#gone.size > 0) this.#forgetting.within(Math.min(...this.#gone.values()) - now);
   }
 
   /** Another number after each change of what is found. */
@@ -341,11 +340,7 @@ export class Nameserver implements Gossiper {
   }
 
   #remove(unwanted: (entry: Entry) => boolean): void {
-    this.#run(this.entries.remove(unwanted));
-  }
-
-  #run(work: Work): void {
-    this.#slices.run(work, (error) => {
+    this.#slices.run(this.entries.remove(unwanted), (error) => {
       if (error) throw error;
     });
   }
