@@ -6,7 +6,7 @@ import { apiClient } from "../../lib/api/client.ts";
 import { logFile } from "../../lib/api/paths.ts";
 import { Steps } from "../../lib/api/shapes.ts";
 import { printable } from "../../lib/log/printable.ts";
-import { DEFAULT_PORT } from "../../lib/mesh/config.ts";
+import { DEFAULT_PORT } from "../../lib/mesh/port.ts";
 import { describeMigration, findOriginal, isPending } from "../../lib/migration/migration.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/migration/process.ts";
 import { runningPid } from "../../lib/router/instance.ts";

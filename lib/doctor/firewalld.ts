@@ -3,10 +3,11 @@
 // zone.
 import { FIREWALLD } from "../host/forwarding/nft.ts";
 import { BRIDGE, FORWARDING_CHAIN } from "../host/names.ts";
-import { DEFAULT_PORT } from "../mesh/config.ts";
+import { DEFAULT_PORT } from "../mesh/port.ts";
 import { ruleList } from "../netlink/nftables/rule.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { fastdpPort } from "../overlay/ports.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
 const { table: TABLE, name: FORWARD } = FIREWALLD;
@@ -17,7 +18,7 @@ const DROPPING = ["drop", "block"];
 
 const commands = (port: number) => [
   `firewall-cmd --permanent --zone=trusted --add-interface=${BRIDGE}`,
-  `firewall-cmd --permanent --add-port=${port}/tcp --add-port=${port}/udp --add-port=${port + 1}/udp`,
+  `firewall-cmd --permanent --add-port=${port}/tcp --add-port=${port}/udp --add-port=${fastdpPort(port)}/udp`,
   "firewall-cmd --reload",
 ];
 

@@ -5,6 +5,7 @@ import { liftMemoryLimit } from "../bpf/bpf.ts";
 import { loadProgram } from "../bpf/program.ts";
 import { systemRandom } from "../clock/random.ts";
 import { hasModule, isLoaded } from "../host/modules.ts";
+import { DEFAULT_PORT } from "../mesh/port.ts";
 import { linkAdd } from "../netlink/link.ts";
 import { masquerade } from "../netlink/nftables/expr/masq.ts";
 import { tableReplace } from "../netlink/nftables/replace.ts";
@@ -12,6 +13,7 @@ import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/sock
 import { openTap } from "../netlink/tap.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
 import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
+import { fastdpPort } from "../overlay/ports.ts";
 import { inNewNetns } from "../sys/netns.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
@@ -41,7 +43,7 @@ const FEATURES: readonly Feature[] = [
     name: "VXLAN",
     module: "vxlan",
     without: "only sleeve connects hosts, which is slower",
-    try: () => withRoute((nl) => linkAdd(nl, { kind: "vxlan", name: "x", port: 6784 })),
+    try: () => withRoute((nl) => linkAdd(nl, { kind: "vxlan", name: "x", port: fastdpPort(DEFAULT_PORT) })),
   },
   {
     name: "TAP",
@@ -89,7 +91,7 @@ const ENCRYPTION: Feature = {
   module: "esp4",
   without: "encrypted traffic uses sleeve, which is slower",
   try() {
-    const esp = new Esp(systemRandom, 6784);
+    const esp = new Esp(systemRandom, fastdpPort(DEFAULT_PORT));
     esp.close();
     if (esp.unavailable !== undefined) throw new Error(esp.unavailable);
   },

@@ -1,8 +1,9 @@
 // Programs that occupy the network's ports.
-import { DEFAULT_PORT } from "../mesh/config.ts";
+import { DEFAULT_PORT } from "../mesh/port.ts";
 import { linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { vxlanName } from "../overlay/datapath/links.ts";
+import { fastdpPort } from "../overlay/ports.ts";
 import { type Protocol, programOf, takenPorts } from "../sys/portholder.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
@@ -12,7 +13,7 @@ type Purposes = readonly (readonly [Protocol, number, string])[];
 const ofMesh = (port: number): Purposes => [
   ["tcp", port, "connections between peers"],
   ["udp", port, "sleeve"],
-  ["udp", port + 1, "the fast datapath"],
+  ["udp", fastdpPort(port), "the fast datapath"],
 ];
 
 const BY_DEFAULT: Purposes = [...ofMesh(DEFAULT_PORT), ["tcp", 6784, "the control API"]];

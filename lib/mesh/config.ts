@@ -8,7 +8,6 @@ import type { Overlay } from "./overlay.ts";
 import type { Peer } from "./peer.ts";
 import type { Transport } from "./transport.ts";
 
-export const DEFAULT_PORT = 6783;
 export const DEFAULT_CONNECTION_LIMIT = 200;
 
 export interface MeshConfig {

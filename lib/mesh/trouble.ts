@@ -1,6 +1,7 @@
 // Causes for which a peer is not connected, and their remedies.
 import { splitHostPort } from "../address/hostport.ts";
 import type { Trouble } from "../sys/trouble.ts";
+import { DEFAULT_PORT } from "./port.ts";
 
 /** Causes of a refused handshake; its error has the remedy. */
 export type Refusal =
@@ -61,8 +62,6 @@ const REMEDIES: Record<ConnectionCause, (host: string, port: number, address: st
     `'weave forget ${address}', then name it as HOST or HOST:PORT`,
   other: (host) => `'weave logs', here and on ${host}, says more`,
 };
-
-const DEFAULT_PORT = 6783;
 
 /** Return the trouble with a peer at an address ("host:port", or "host"). */
 export function connectionTrouble(cause: ConnectionCause, reason: string, address: string): PeerTrouble {

@@ -18,6 +18,7 @@ import { ACKNOWLEDGES, TESTS_PATHS } from "./fastdp/protocol.ts";
 import type { FlowCache } from "./flowcache/flowcache.ts";
 import { LEAST_MTU, NetworkMtu, type NetworkMtuParams } from "./networkmtu.ts";
 import { PeerIds } from "./peerid.ts";
+import { fastdpPort } from "./ports.ts";
 import { RelayLinks } from "./relaylinks.ts";
 import { SleeveOverlay } from "./sleeve/overlay.ts";
 import { makeEngineThread } from "./sleeve/thread.ts";
@@ -88,7 +89,7 @@ export class NetworkOverlay implements Overlay {
     const fastdpConfig = {
       mtu: () => this.mtu.mtu,
       measures: config.mtu.fixed === undefined,
-      port: port + 1,
+      port: fastdpPort(port),
       flowCache: flowCache !== undefined,
     };
     const changed = () => {

@@ -12,6 +12,7 @@ import { watchPolicies } from "../overlay/flowcache/generation.ts";
 import { closeFlowMaps, createFlowMaps, type FlowMaps } from "../overlay/flowcache/maps.ts";
 import { whyNoFlowCache } from "../overlay/flowcache/probe.ts";
 import { NetworkOverlay } from "../overlay/network.ts";
+import { fastdpPort } from "../overlay/ports.ts";
 import { type OverlayTrouble, overlayTrouble, withoutFastdpText } from "../overlay/trouble.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
@@ -65,7 +66,8 @@ export async function startDatapath(
   const datapath = new Datapath(route, links, (keeper) => reconciler.keep(keeper));
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   scope.defer("eBPF maps", () => datapath.closeMaps());
-  const flowCache = flow && new FlowCache(route, flow.maps, datapath, { port: port + 1, self: shortId });
+  const flowCache =
+    flow && new FlowCache(route, flow.maps, datapath, { port: fastdpPort(port), self: shortId });
   if (flowCache) {
     scope.defer("the flow cache", () => flowCache.close());
     if (!flow.found) scope.deferUnlessStarted("the flow cache's programs", () => flowCache.undo());
@@ -81,12 +83,12 @@ export async function startDatapath(
   }
   const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler, flowCache));
   mtu.follow({ reconcile: () => reconciler.apply(), raised: (from, to) => ports.mtuRaised(from, to) });
-  const esp = new Esp(systemRandom, port + 1);
+  const esp = new Esp(systemRandom, fastdpPort(port));
   scope.defer("ESP", () => esp.close());
   const encrypts = options.password !== undefined;
   const onlyClear =
     encrypts && esp.unavailable !== undefined && datapath.withoutFastdp === undefined
-      ? overlayTrouble("no encryption", esp.unavailable, port + 1)
+      ? overlayTrouble("no encryption", esp.unavailable, fastdpPort(port))
       : undefined;
   if (onlyClear) log.warning(`no fast datapath for encrypted connections: ${withoutFastdpText(onlyClear)}`);
   if (encrypts && esp.unavailable === undefined) {

@@ -20,6 +20,7 @@ import type { RouteMonitor } from "../netlink/monitor.ts";
 import { type WatchedTable, watchTables } from "../netlink/nftables/watch.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { tapName, vxlanName } from "../overlay/datapath/links.ts";
+import { fastdpPort } from "../overlay/ports.ts";
 import type { RouterMtu } from "./hostmtu.ts";
 
 /** Tables that our resources read; those of policies for the default deny. */
@@ -60,7 +61,7 @@ export function keepHost(
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
     return { name: each, value: "1" };
   });
-  const overlayPorts = [port, port + 1];
+  const overlayPorts = [port, fastdpPort(port)];
   const firewall = () => {
     return { exposed: exposure.exposed, controlPort, overlayPorts, local: exposure.local, flowCache };
   };
@@ -104,7 +105,7 @@ export function followKernel(
   { route, filter, port }: Pick<HostSettings, "route" | "filter" | "port">,
   log: Log,
 ): () => void {
-  const ours = new Set([BRIDGE, vxlanName(port + 1), tapName(port)]);
+  const ours = new Set([BRIDGE, vxlanName(fastdpPort(port)), tapName(port)]);
   const watch = new ReconcilerWatch(
     reconciler,
     (name) => ours.has(name),

@@ -16,9 +16,10 @@ import { parseAllocationSubnet } from "../address/subnet.ts";
 import { ContainerError, socketsOf } from "../container/runtime.ts";
 import { DomainNameError, fullyQualified } from "../dns/name.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../log/log.ts";
-import { DEFAULT_CONNECTION_LIMIT, DEFAULT_PORT } from "../mesh/config.ts";
+import { DEFAULT_CONNECTION_LIMIT } from "../mesh/config.ts";
 import { peerFault } from "../mesh/dial/named.ts";
 import { nameToBytes, type PeerName, parsePeerName, UNKNOWN_PEER } from "../mesh/name.ts";
+import { DEFAULT_PORT } from "../mesh/port.ts";
 
 export const DEFAULT_RANGE = "10.32.0.0/12";
 

@@ -10,6 +10,7 @@ import type { PeerName } from "../mesh/name.ts";
 import type { Peer } from "../mesh/peer.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { NetworkOverlay, PathTo } from "../overlay/network.ts";
+import { overlayPort } from "../overlay/ports.ts";
 import type { Way } from "../overlay/probe/frame.ts";
 import type { Probes } from "../overlay/probe/probes.ts";
 import type { Limit } from "../sys/limit.ts";
@@ -193,7 +194,7 @@ export class Pinger {
     }
     const arrived = await this.#arrived(peer.name, question);
     const overlays = results.map(({ way, name, inUse, result }): PingWay => {
-      const port = name === "fastdp" ? this.parts.mesh.port + 1 : this.parts.mesh.port;
+      const port = overlayPort(name, this.parts.mesh.port);
       const there = arrived && (arrived[way] ?? { probes: 0, largest: 0 });
       return wayOf({
         overlay: name,

@@ -9,6 +9,7 @@ import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";
 import { type FlowMaps, flowFds } from "../flowcache/maps.ts";
+import { fastdpPort } from "../ports.ts";
 import type { OverlayTrouble } from "../trouble.ts";
 import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
@@ -66,14 +67,8 @@ export class Datapath {
   ) {
     const { name, port, mtu, self, fastdp, flow } = config;
     const trouble = (what: string) => (reason: string | undefined) => this.#trouble(what, reason);
-    this.#vxlan = new VxlanLink(
-      nl,
-      port + 1,
-      mtu,
-      linkAddress(name, vxlanName(port + 1)),
-      fastdp,
-      trouble("vxlan"),
-    );
+    const udp = fastdpPort(port);
+    this.#vxlan = new VxlanLink(nl, udp, mtu, linkAddress(name, vxlanName(udp)), fastdp, trouble("vxlan"));
     // While the VXLAN link cannot be restored, the TAP link is the bridge's port: frames go by sleeve.
     const isPort = () => this.#vxlan.without !== undefined || this.#troubles.has("vxlan");
     this.#tap = new TapLink(nl, port, mtu, linkAddress(name, tapName(port)), isPort, trouble("tap"));

@@ -13,6 +13,7 @@ import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
 import { GRACE_MS } from "../gracefulrestart.ts";
 import { forgetPathMtus, pathMtuTo } from "../kernelmtu.ts";
+import { fastdpPort } from "../ports.ts";
 import { type OverlayCause, OverlayError, overlayTrouble } from "../trouble.ts";
 import { networkIdentifier, VXLAN_HEADER } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
@@ -35,7 +36,7 @@ export interface FastdpConfig {
   mtu(): number;
   /** Measure what paths carry. */
   readonly measures: boolean;
-  /** UDP port, one above the TCP port of the mesh. */
+  /** UDP port. */
   readonly port: number;
   /** Flows are cached. */
   readonly flowCache?: boolean;
@@ -100,7 +101,7 @@ export class FastdpOverlay implements NamedOverlay {
     if (params.sessionKey && this.esp.unavailable !== undefined) {
       throw this.#unusable("no encryption", `cannot encrypt the fast datapath: ${this.esp.unavailable}`);
     }
-    const theirPort = params.remotePort + 1;
+    const theirPort = fastdpPort(params.remotePort);
     if (params.outbound && theirPort !== this.config.port) {
       const reason = `the peer's fast datapath uses UDP port ${theirPort}, ours ${this.config.port}`;
       throw this.#unusable("other port", reason);

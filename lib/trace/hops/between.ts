@@ -1,4 +1,6 @@
 // From the bridge of one host to that of the other: the maps of the overlay, and the tunnel.
+
+import { fastdpPort, overlayPort } from "../../overlay/ports.ts";
 import type { Side } from "../side.ts";
 import { destinationOf, type Evidence, fail, type Hop, ok, passes, type Target, type Tunnel } from "./hop.ts";
 
@@ -53,7 +55,7 @@ function unconnected({ nickname, tunnel }: Peer): Hop {
     return fail("", "tunnel", `host ${nickname} is not connected, nor reached through another one`, advice);
   }
   const found = `connection to ${tunnel.neighbour} is ${tunnel.state}: ${tunnel.reason ?? "no answer yet"}`;
-  const ports = `let TCP and UDP port ${tunnel.port} pass between the hosts, and UDP ${tunnel.port + 1} for speed`;
+  const ports = `let TCP and UDP port ${tunnel.port} pass between the hosts, and UDP ${fastdpPort(tunnel.port)} for speed`;
   return fail("", "tunnel", found, tunnel.remedy ?? ports);
 }
 
@@ -72,7 +74,7 @@ function tunnelHop(evidence: Evidence, { nickname, unseen }: Peer, tunnel: Tunne
 }
 
 const lossAdvice = ({ overlay, port }: Tunnel) =>
-  `let UDP port ${overlay === "sleeve" ? port : port + 1} pass between the hosts; 'weave status connections'`;
+  `let UDP port ${overlayPort(overlay, port)} pass between the hosts; 'weave status connections'`;
 
 function tunnelText({ overlay, neighbour, mtu, encrypted, reason }: Tunnel, nickname: string): string {
   const by = neighbour === nickname ? `to ${nickname}` : `to ${neighbour}, which passes it on to ${nickname}`;

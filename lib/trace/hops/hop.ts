@@ -21,7 +21,7 @@ export interface Hop {
 export interface Tunnel {
   /** Nickname of the neighbour, which may pass them on. */
   readonly neighbour: string;
-  /** TCP and UDP port of the mesh; the fast datapath uses the next one. */
+  /** TCP and UDP port of the mesh. */
   readonly port: number;
   readonly state: string;
   readonly overlay: string | null;
