@@ -28,7 +28,7 @@ const KEPT = 10;
 const MAX_REPORTS = 20;
 /** Bytes: larger files are none of ours. */
 const MAX_FILE = 2 << 20;
-export const DAY_MS = 86_400_000;
+const DAY_MS = 86_400_000;
 
 const NAME = /^crash-\d{8}T\d{9}Z-(?:weave-router|weave-npc)\.json$/;
 

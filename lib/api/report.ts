@@ -74,7 +74,7 @@ export interface Report {
 }
 
 /** A bounded quantity, as `weave help limits` names it. */
-export interface LimitReport {
+interface LimitReport {
   Name: string;
   Value: number;
   Max: number;

@@ -165,7 +165,7 @@ async function defaultPrefix(api: ApiClient): Promise<number> {
 }
 
 /** Return a route of the configuration as the container gets it. */
-export function containerRoute({
+function containerRoute({
   dst,
   gw,
   ...rest

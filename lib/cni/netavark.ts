@@ -72,7 +72,7 @@ const Exec = v.object({
   }),
 });
 
-export type NetavarkExec = v.InferOutput<typeof Exec>;
+type NetavarkExec = v.InferOutput<typeof Exec>;
 
 function read<S extends v.GenericSchema>(schema: S, text: string, what: string): v.InferOutput<S> {
   const found = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), text);

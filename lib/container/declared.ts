@@ -3,7 +3,7 @@
 
 /** The variable and the label, in the order in which they count. */
 export const CIDR_VARIABLE = "WEAVE_CIDR";
-export const CIDR_LABEL = "works.weave.cidr";
+const CIDR_LABEL = "works.weave.cidr";
 
 /** Value of a container that is to be left alone. */
 const NONE = "none";

@@ -5,7 +5,7 @@ import { recordOf } from "../sys/record.ts";
 import { firstAnswer, get } from "./runtime.ts";
 
 /** A container's place on a network. */
-export interface ContainerEndpoint {
+interface ContainerEndpoint {
   readonly network: string;
   readonly endpoint: string;
   /** Names that the network knows it by, besides that of the container. */

@@ -14,7 +14,7 @@ import { removing, type Step } from "../sys/step.ts";
 
 const HOOK = "weave.json";
 /** Name of the plugin, and so of podman's network driver. */
-export const NETAVARK_DRIVER = "weave";
+const NETAVARK_DRIVER = "weave";
 
 /** Something else is in the place of a file of ours. */
 export class ForeignFileError extends Error {

@@ -92,7 +92,7 @@ export interface Holder {
 }
 
 /** What a peer has promised and accepted in the consensus on the first ring. */
-export interface Vote {
+interface Vote {
   readonly id: NodeId;
   readonly claims: Claims;
   /** The range that the ring is for; earlier versions did not save it. */

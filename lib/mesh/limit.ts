@@ -9,7 +9,7 @@ import type { Peer, PeerConnection } from "./peer.ts";
 /** Peers that only we can reach are let in up to this, whatever the limit. */
 const MAX_CONNECTIONS = 4096;
 /** Connections with one address: peers behind one NAT, say. */
-export const MAX_CONNECTIONS_OF_ONE_ADDRESS = 128;
+const MAX_CONNECTIONS_OF_ONE_ADDRESS = 128;
 /** Part of the connections over the limit that is closed at a time: other peers may rely on the same detours. */
 const SHED_SHARE = 0.1;
 

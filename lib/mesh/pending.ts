@@ -9,7 +9,7 @@ export const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** Sources of a channel whose broadcasts wait apart; those of others wait with the gossip. */
 export const MAX_WAITING_SOURCES = 64;
 /** Bytes of such messages for all neighbours together. */
-export const MAX_WAITING_OF_ALL = 64 * 1024 * 1024;
+const MAX_WAITING_OF_ALL = 64 * 1024 * 1024;
 /** Overhead of a piece, about. */
 const OVERHEAD_BYTES = 100;
 /** Pieces that are joined together, so that each piece is joined few times. */

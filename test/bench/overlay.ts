@@ -75,7 +75,7 @@ const connections: Measure = async ({ client, server, address }) => {
 };
 
 /** What is measured at the first MTU only; at the others, one flow. */
-export const FIRST: readonly (readonly [name: string, unit: string, measure: Measure])[] = [
+const FIRST: readonly (readonly [name: string, unit: string, measure: Measure])[] = [
   ["tcp mtu 1376", "Gbit/s", flow],
   ["tcp 8 flows", "Gbit/s", flows],
   ["round trip", "us", roundTrip],
@@ -83,9 +83,9 @@ export const FIRST: readonly (readonly [name: string, unit: string, measure: Mea
   ["connections", "1/s", connections],
   ["cpu", "CPU s/Gbit", processors],
 ];
-export const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", flow]];
+const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", flow]];
 
-export async function atMtu(mtu: number, measures: typeof FIRST, runs = RUNS): Promise<Row[]> {
+async function atMtu(mtu: number, measures: typeof FIRST, runs = RUNS): Promise<Row[]> {
   await using hosts = await Hosts.create("bench", 2, UNDERLAY_MTU);
   const ours = await weavePath(hosts, `--mtu=${mtu}`, "--flow-cache");
   const reference = await referencePath(hosts, mtu);

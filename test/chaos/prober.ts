@@ -103,5 +103,5 @@ export class Prober {
   }
 }
 
-export const describe = ({ id, host, role, address }: Container) =>
+const describe = ({ id, host, role, address }: Container) =>
   `${id} (${role}, ${address} on host ${host})`;

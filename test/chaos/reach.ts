@@ -8,7 +8,7 @@ export type Reach = "must" | "may" | "never";
 const TOLERABLE = 100;
 
 /** Return permille of frames that are lost from one host to another. */
-export function loss({ faults }: Model, from: number, to: number): number {
+function loss({ faults }: Model, from: number, to: number): number {
   const drops = faults.flatMap((fault) => fault.drops);
   return Math.max(0, ...drops.filter((drop) => drop.from === from && drop.to === to).map((d) => d.permille));
 }

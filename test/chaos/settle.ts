@@ -50,7 +50,7 @@ export interface Watching {
 }
 
 /** Return what has happened that never may: nothing makes up for it later. */
-export function unforgivable({ prober, logs }: Watching, model: Model): Violation | undefined {
+function unforgivable({ prober, logs }: Watching, model: Model): Violation | undefined {
   const open = prober.violations();
   if (open.length > 0) return { kind: "open", lines: open };
   const lines = logs.wrong(model);

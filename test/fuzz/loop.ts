@@ -6,7 +6,7 @@ import { mutator } from "./mutate.ts";
 import { type Fault, faultOf, growthFault, judge, type Outcome } from "./outcome.ts";
 import type { Decoder } from "./target.ts";
 
-export interface Finding extends Fault {
+interface Finding extends Fault {
   readonly input: Uint8Array;
 }
 

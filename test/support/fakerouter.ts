@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type Command, readArguments, refuseUnexpected } from "../../cmd/arguments.ts";
 import { stdout } from "../../cmd/output/stdout.ts";
 
-export interface Answer {
+interface Answer {
   readonly status?: number;
   readonly text: string;
 }

@@ -4,7 +4,7 @@ import { eventually, type Host, must } from "./hosts.ts";
 import type { TestRandom } from "./seed.ts";
 
 /** A change has to be in force after this (flowcache/flow.ts: LIFETIME_NS, and a tick of the kernel). */
-export const BOUND_MS = 100;
+const BOUND_MS = 100;
 /** Long enough for what must not come to come, short enough for neighbours to stay. */
 const LOOK_MS = 20;
 const TABLE = "mean";

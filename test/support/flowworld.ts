@@ -20,7 +20,7 @@ export const HOST_PORT = 8_000;
 const FLUSH_CONNECTIONS = { type: (1 << 8) | 2, body: Uint8Array.of(2, 0, 0, 0) };
 const NOTHING: Seen["seen"] = {};
 
-export const now = () => Number(monotonicNow()) / 1e6;
+const now = () => Number(monotonicNow()) / 1e6;
 const netnsOf = (host: Host) => `/run/netns/${host.netns}`;
 
 export interface FlowPod extends FlowEnd {

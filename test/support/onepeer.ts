@@ -49,7 +49,7 @@ function decoded(to: PeerName, message: Uint8Array): Sent {
 }
 
 /** An announcement of a state; without a ring and votes, a question. */
-export const stateOf = (state: Partial<IpamState>): IpamState => ({
+const stateOf = (state: Partial<IpamState>): IpamState => ({
   now: 0n,
   nicknames: new Map(),
   consensus: undefined,

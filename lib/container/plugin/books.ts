@@ -42,7 +42,7 @@ const Endpoint = v.object({
 /** How many networks have set an address aside. */
 const Reserved = v.pipe(v.number(), v.integer(), v.minValue(1));
 
-export type DockerNetwork = v.InferOutput<typeof Network>;
+type DockerNetwork = v.InferOutput<typeof Network>;
 export type DockerEndpoint = v.InferOutput<typeof Endpoint>;
 
 /** Rows by ID, and reservations by address. Changes throw StoreError. */

@@ -15,7 +15,7 @@ import {
 } from "./messages.ts";
 
 /** Option of a network: route multicast to it. */
-export const MULTICAST_OPTION = "works.weave.multicast";
+const MULTICAST_OPTION = "works.weave.multicast";
 const OWN_OPTIONS = "works.weave.";
 
 /** Prefix of the names that links get in containers; dockerd adds a number. */
@@ -29,7 +29,7 @@ const MULTICAST = "224.0.0.0/4";
 const CONNECTED = 1;
 
 /** An endpoint's link, in this host's namespace. */
-export interface EndpointLink {
+interface EndpointLink {
   readonly outer: string;
   readonly inner: string;
   readonly alias: string;

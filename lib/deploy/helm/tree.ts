@@ -15,7 +15,7 @@ interface Sample {
 }
 
 /** A decision by the setting at an index: a branch for each group of its values. */
-export interface Decision<T> {
+interface Decision<T> {
   readonly by: number;
   readonly branches: readonly { readonly values: readonly string[]; readonly result: Choice<T> }[];
 }

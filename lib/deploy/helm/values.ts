@@ -3,7 +3,7 @@ import type { AddonSettings } from "../addon.ts";
 import { DISTRIBUTION_NAMES } from "../distributions.ts";
 
 /** How a parameter enters the chart. */
-export type Value =
+type Value =
   /** Text; empty: not given. */
   | { readonly kind: "text"; readonly parameter: keyof AddonSettings; readonly optional?: boolean }
   /** A list of texts; may be empty. */

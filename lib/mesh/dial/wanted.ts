@@ -10,7 +10,7 @@ import { dialable, GossipedAddresses } from "./gossiped.ts";
 import type { Reason } from "./target.ts";
 
 /** An address that gossip tells of. */
-export interface GossipedTarget {
+interface GossipedTarget {
   readonly peer: PeerName;
   readonly reason: Reason;
 }

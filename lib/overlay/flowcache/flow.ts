@@ -17,7 +17,7 @@ export const MAY_CACHE = { imm: ESTABLISHED_MARK } as const;
 /** Marks VXLAN packets that came in clear and may be cached, from the underlay's link to the container's port. */
 export const CLEAR = { imm: 0x100_0000 } as const;
 /** Both. */
-export const CACHE_MARKS = { imm: MAY_CACHE.imm | CLEAR.imm } as const;
+const CACHE_MARKS = { imm: MAY_CACHE.imm | CLEAR.imm } as const;
 
 export type FlowProgramMaps = { readonly [name in keyof FlowMaps]: { readonly fd: number } };
 
@@ -27,7 +27,7 @@ export const STACK = { flow: -16, key: -24, value: -128 } as const;
 // As a little-endian host reads them from the packet.
 const ETHERTYPE_IPV4 = { imm: 0x0008 };
 const DONT_FRAGMENT = 0x0040;
-export const IPV4_WITHOUT_OPTIONS = { imm: 0x45 };
+const IPV4_WITHOUT_OPTIONS = { imm: 0x45 };
 const TCP = { imm: 6 };
 const UDP = { imm: 17 };
 

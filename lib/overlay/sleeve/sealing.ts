@@ -51,7 +51,7 @@ export function secretboxSealing(
  * Derive the AEGIS-256 key of one direction from the session key of a connection, which NaCl's ciphers use as it is:
  * HKDF-SHA256 without a salt. `dialled`: for datagrams of the end that connected.
  */
-export function deriveAegisKey(sessionKey: Uint8Array, dialled: boolean): Uint8Array {
+function deriveAegisKey(sessionKey: Uint8Array, dialled: boolean): Uint8Array {
   const info = `weave sleeve aegis-256 ${dialled ? "dialled" : "accepted"}`;
   return hkdf(sessionKey, new Uint8Array(), info, AEGIS_KEY);
 }

@@ -3,7 +3,7 @@
 /** r0: result of a system call; r1 to r5: its arguments, not preserved; r6 to r9 and fp: preserved. */
 export type Register = "r0" | "r1" | "r2" | "r3" | "r4" | "r5" | "r6" | "r7" | "r8" | "r9" | "fp";
 /** A register, or a signed 32-bit number. */
-export type Operand = Register | number;
+type Operand = Register | number;
 export type Size = "u8" | "u16" | "u32" | "u64";
 /** Unsigned, of 64 bits. */
 export type Comparison = "eq" | "ne" | "gt" | "ge" | "lt" | "le";

@@ -21,7 +21,7 @@ Description: ${about.summary}
 `;
 
 /** Return the name of the file that `makeDeb` writes. */
-export const debName = ({ version, arch }: About) => `weave_${version}_${ARCHITECTURES[arch]}.deb`;
+const debName = ({ version, arch }: About) => `weave_${version}_${ARCHITECTURES[arch]}.deb`;
 
 /** Make the package of a laid-out folder; the same input makes the same bytes. */
 export function makeDeb(about: About, folder: string, outdir: string): string {

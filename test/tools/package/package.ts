@@ -63,7 +63,7 @@ export function makePackages({ target, versions, compression, outdir }: Wanted, 
 }
 
 /** The folder of a target's executables, which is also where they are built. */
-export const binOf = (target: string) =>
+const binOf = (target: string) =>
   target === `linux-${process.arch}` ? join(root, "dist") : join(root, "dist", target);
 
 /** Time of the last commit, in s since the epoch; 0 outside a repository. */

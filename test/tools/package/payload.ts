@@ -20,7 +20,7 @@ const root = join(import.meta.dir, "../../..");
 export const SETTINGS_FILE = "/etc/default/weave";
 
 /** Names that the executable also answers to. */
-export const OTHER_NAMES = ["weave-net", "weave-router", "weave-npc"] as const;
+const OTHER_NAMES = ["weave-net", "weave-router", "weave-npc"] as const;
 
 const COMPLETIONS = [
   ["bash", "usr/share/bash-completion/completions/weave"],

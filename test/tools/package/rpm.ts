@@ -46,7 +46,7 @@ ${filesOf(folder).join("\n")}
 `;
 
 /** Return the name of the file that `makeRpm` writes. */
-export const rpmName = ({ version, arch }: About) => `weave-${version}-1.${ARCHITECTURES[arch]}.rpm`;
+const rpmName = ({ version, arch }: About) => `weave-${version}-1.${ARCHITECTURES[arch]}.rpm`;
 
 /** Make the package of a laid-out folder; the same input makes the same bytes. */
 export function makeRpm(about: About, folder: string, scratch: string, outdir: string): string {

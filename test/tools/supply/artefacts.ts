@@ -8,7 +8,7 @@ import { RUNTIME_PARTS, type RuntimePart } from "./runtime.ts";
 import { cyclonedx } from "./sbom.ts";
 
 /** Names of the files, in the folder of the executables. */
-export const ARTEFACTS = ["sbom.cdx.json", "LICENSES.txt", "SHA256SUMS"] as const;
+const ARTEFACTS = ["sbom.cdx.json", "LICENSES.txt", "SHA256SUMS"] as const;
 
 const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
 
