@@ -1,6 +1,6 @@
-// Constants and struct layouts of the kernel in lib/, compared with its headers: test/vectors/constants.txt has the values of
+// Constants and struct layouts of the kernel in lib/ and cmd/, compared with its headers: test/vectors/constants.txt has the values of
 // Linux 6.1 by C name. A wrong one sends another request, or misreads an answer, perhaps on some machines only. A C name is
-// compared in every file of lib/; a layout or a name of our own, in the file named. RECORD=1 asks gcc for the values.
+// compared in every file of lib/ and cmd/; a layout or a name of our own, in the file named. RECORD=1 asks gcc for the values.
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -94,7 +94,7 @@ test("constants and struct layouts of the kernel equal those of its headers", as
     const heads = LINES.filter((line) => !line.includes(" = ") && line !== "");
     await Bun.write(FILE, [...heads, "", ...recorded, ""].join("\n"));
   }
-  const files = [...new Glob("lib/**/*.ts").scanSync(ROOT)].sort();
+  const files = [...new Glob("{lib,cmd}/**/*.ts").scanSync(ROOT)].sort();
   const found = files.flatMap((file) =>
     [...constantsOf(readFileSync(join(ROOT, file), "utf8"))].map(([path, value]) => ({ file, path, value })),
   );
