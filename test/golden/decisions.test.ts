@@ -6,6 +6,7 @@ import { Ring } from "../../lib/ipam/ring/ring.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
+import { mergeInto } from "../support/rings.ts";
 
 interface Decisions {
   readonly topologies: readonly {
@@ -99,7 +100,7 @@ test("rings become the original's, step by step, in 120 histories", () => {
         for (const each of rings) each.claimForPeers(names);
       } else if (verb === "grant") ring(a).grant(START + b, START + c, name(d));
       else if (verb === "transfer") ring(a).transfer(name(b), name(a));
-      else ring(a).merge(ring(b).state(), () => false);
+      else mergeInto(ring(a), ring(b).state(), () => false);
       expect(`${steps.slice(0, at).join(" | ")} | ${what} = ${textOf(ring(a), names)}`).toBe(
         `${steps.slice(0, at).join(" | ")} | ${what} = ${text}`,
       );
@@ -128,7 +129,7 @@ function saidAgain(merged: string, ours: string, theirs: string, self: number): 
 test("of two entries that contradict each other, 200 pairs of rings choose the original's", () => {
   for (const { names, self, ours, theirs, merged } of decisions.ties) {
     const ring = ringOf(ours, names, names[self] ?? NOBODY);
-    ring.merge(ringOf(theirs, names, NOBODY).state(), () => false);
+    mergeInto(ring, ringOf(theirs, names, NOBODY).state(), () => false);
     const expected = saidAgain(merged, ours, theirs, self);
     expect(`${ours} | ${theirs} = ${textOf(ring, names)}`).toBe(`${ours} | ${theirs} = ${expected}`);
   }

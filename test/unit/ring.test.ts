@@ -6,6 +6,7 @@ import { biggestAligned, Space } from "../../lib/ipam/space.ts";
 import { decodeState, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { fc } from "../support/fastcheck.ts";
+import { mergeInto } from "../support/rings.ts";
 
 const START = 0x0a200000;
 const SIZE = 256;
@@ -37,7 +38,7 @@ class Participant {
   receive(state: RingState): void {
     const inUse = (ranges: readonly { start: number; end: number }[]) =>
       ranges.some((range) => this.space.freeCount(range) !== rangeSize(range));
-    if (this.ring.merge(state, inUse).change !== "nothing") this.space.update(this.ring.ownedRanges());
+    if (mergeInto(this.ring, state, inUse).change !== "nothing") this.space.update(this.ring.ownedRanges());
   }
 
   donate(to: PeerName, from: number, size: number): void {
@@ -115,7 +116,7 @@ describe("merging", () => {
         if (!a || !b) return;
         a.receive(b.ring.state());
         const once = a.ring.state();
-        expect(a.ring.merge(b.ring.state(), nothingInUse).change).toBe("nothing");
+        expect(mergeInto(a.ring, b.ring.state(), nothingInUse).change).toBe("nothing");
         expect(a.ring.state()).toEqual(once);
       }),
     );
@@ -133,9 +134,9 @@ describe("merging", () => {
     ring.claimForPeers([name(1), name(2)]);
     const before = ring.state();
     const other = ringOf(name(2), before).state();
-    expect(() => ring.merge({ ...other, ...change }, nothingInUse)).toThrow(RingError);
+    expect(() => mergeInto(ring, { ...other, ...change }, nothingInUse)).toThrow(RingError);
     try {
-      ring.merge({ ...other, ...change }, nothingInUse);
+      mergeInto(ring, { ...other, ...change }, nothingInUse);
     } catch (error) {
       expect((error as RingError).code).toBe(code as never);
     }
@@ -152,7 +153,7 @@ describe("merging", () => {
       ] as const) {
         const ring = ringOf(name(us));
         ring.restore({ ...ring.state(), entries: [mine] });
-        ring.merge({ ...ring.state(), entries: [theirs] }, nothingInUse);
+        mergeInto(ring, { ...ring.state(), entries: [theirs] }, nothingInUse);
         expect(ring.entries.map(({ peer, version }) => [peer, version])).toEqual([[name(2), 4]]);
       }
     }
@@ -163,14 +164,14 @@ describe("merging", () => {
     ring.claimForPeers([name(1), name(2)]);
     const stolen = ring.entries.map((found) => ({ ...found, peer: name(2), version: found.version + 5 }));
     const before = ring.entries;
-    const { change, disputes } = ring.merge({ ...ring.state(), entries: stolen }, () => true);
+    const { change, disputes } = mergeInto(ring, { ...ring.state(), entries: stolen }, () => true);
     expect(change).toBe("counts");
     expect(ring.ownedRanges()).toEqual([{ start: START, end: START + SIZE / 2 }]);
     expect(disputes.map(({ token, peer }) => [token, peer])).toEqual([[START, name(2)]]);
     ring.reassert(disputes);
     expect(ring.entries[0]).toEqual({ ...before[0], version: 105 } as never);
     const free = ringOf(name(1), { ...ring.state(), entries: before });
-    expect(free.merge({ ...free.state(), entries: stolen }, () => false).change).toBe("owners");
+    expect(mergeInto(free, { ...free.state(), entries: stolen }, () => false).change).toBe("owners");
     expect(free.ownedRanges()).toEqual([]);
   });
 });
@@ -179,7 +180,7 @@ test("an older life of ours, remembered by others with higher versions, is overr
   const ring = ringOf(name(1));
   ring.claimForPeers([name(1), name(2)]);
   const remembered = ring.entries.map((found) => ({ ...found, version: found.version + 7, free: 0 }));
-  ring.merge({ ...ring.state(), entries: remembered }, nothingInUse);
+  mergeInto(ring, { ...ring.state(), entries: remembered }, nothingInUse);
   expect(ring.entries.map(({ version, free }) => [version, free])).toEqual([
     [8, SIZE / 2],
     [7, 0],
@@ -195,11 +196,11 @@ test("a token inside a range in use is refused, and others then hear that it is 
     { token: START + 10, peer: name(3), version: 4, free: 0 },
   ];
   const liar = { ...ring.state(), entries: cut.sort((a, b) => a.token - b.token) };
-  other.merge(liar, nothingInUse);
-  const { disputes } = ring.merge(liar, () => true);
+  mergeInto(other, liar, nothingInUse);
+  const { disputes } = mergeInto(ring, liar, () => true);
   expect(ring.owner(START + 10)).toBe(name(1));
   ring.reassert(disputes);
-  other.merge(ring.state(), nothingInUse);
+  mergeInto(other, ring.state(), nothingInUse);
   expect(other.owner(START + 10)).toBe(name(1));
 });
 
@@ -208,7 +209,7 @@ test("versions that a liar has raised to the last one stay what can be saved and
   const ring = ringOf(name(1));
   ring.claimForPeers([name(1), name(2)]);
   const entries = ring.entries.map((found) => ({ ...found, version: last }));
-  ring.merge({ ...ring.state(), entries }, nothingInUse);
+  mergeInto(ring, { ...ring.state(), entries }, nothingInUse);
   ring.reportFree(() => 3);
   ring.grant(START + 8, START + 16, name(2));
   ring.grant(START, START + 8, name(2));
@@ -228,7 +229,7 @@ test("a ring of more entries than fit a message is refused; one that was saved i
   const bounds = { start: START, end: START + 2 ** 17, seeds: [] };
   const entries = Array.from({ length: MAX_ENTRIES + 1 }, (_, i) => ({ ...entry(0), token: START + i }));
   const ring = new Ring(bounds.start, bounds.end, name(1));
-  expect(() => ring.merge({ ...bounds, entries }, nothingInUse)).toThrow("are the most");
+  expect(() => mergeInto(ring, { ...bounds, entries }, nothingInUse)).toThrow("are the most");
   ring.restore({ ...bounds, entries });
   expect(ring.entries.length).toBe(1);
 });
@@ -262,7 +263,7 @@ test("transfer takes everything, and wins over what the old owner says later", (
     { start: START + SIZE / 2, end: END },
   ]);
   theirs.reportFree(() => 3);
-  expect(ring.merge(theirs.state(), nothingInUse).change).toBe("nothing");
+  expect(mergeInto(ring, theirs.state(), nothingInUse).change).toBe("nothing");
 });
 
 describe("space", () => {
@@ -316,7 +317,7 @@ describe("space", () => {
     const entries = Array.from({ length: MAX_ENTRIES }, (_, i) => ({
       ...{ token: start + i * size, peer: name(1 + (i % 2)), version: 50, free: 1 },
     }));
-    ring.merge({ start, end, entries, seeds: [name(1)] }, nothingInUse);
+    mergeInto(ring, { start, end, entries, seeds: [name(1)] }, nothingInUse);
     const space = new Space();
     space.update(ring.ownedRanges());
     expect(space.freeCount()).toBe((end - start) / 2);
@@ -346,9 +347,9 @@ test("what we said of our own range and did not save is said again, newer, as it
     entries: [{ token: 0, peer: us, version: 3, free }],
   });
   ring.restore(said(16));
-  ring.merge(said(9), () => true);
+  mergeInto(ring, said(9), () => true);
   expect(ring.entries).toEqual([{ token: 0, peer: us, version: 4, free: 16 }]);
-  ring.merge(said(9), () => true);
-  ring.merge({ ...said(16), entries: [...ring.entries] }, () => true);
+  mergeInto(ring, said(9), () => true);
+  mergeInto(ring, { ...said(16), entries: [...ring.entries] }, () => true);
   expect(ring.entries[0]?.version).toBe(4);
 });

@@ -18,6 +18,7 @@ import {
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
+import { mergeInto } from "../support/rings.ts";
 
 const RUNS = { numRuns: 40 };
 const START = 0x0a200000;
@@ -76,7 +77,7 @@ test("the ring", () => {
         try {
           if ("hear" in step) {
             const heard = arrived({ consensus: undefined, ring: { ...step.hear, peer: OURS } })?.ring;
-            if (heard) ring.merge(heard, () => inUse);
+            if (heard) mergeInto(ring, heard, () => inUse);
           } else if ("grant" in step) ring.grant(START + step.grant, START + step.grant + 1, step.to);
           else if ("heir" in step) ring.transfer(step.from, step.heir);
           else ring.reportFree(({ start, end }) => Math.min(step.free, end - start));
@@ -90,7 +91,7 @@ test("the ring", () => {
         expect(saved.loadRing()).toMatchObject(state);
         // Whoever starts with it, or hears of it, takes it in.
         new Ring(START, END, OURS).restore(state);
-        new Ring(START, END, nameFromNumber(9n)).merge(state, () => false);
+        mergeInto(new Ring(START, END, nameFromNumber(9n)), state, () => false);
       }
     }),
     RUNS,

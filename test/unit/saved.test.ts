@@ -14,6 +14,7 @@ import { identity } from "../../lib/router/identity.ts";
 import { exposuresStore } from "../../lib/router/savedexposures.ts";
 import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
+import { mergeInto } from "../support/rings.ts";
 
 const [START, END] = [0x0a200000, 0x0a200100];
 const LAST = 2 ** 32 - 1;
@@ -54,7 +55,11 @@ test("a ring that was merged from anything that peers may send is sent and saved
       fc.property(fc.array(entries, { minLength: 1, maxLength: 4 }), fc.boolean(), (told, used) => {
         const ring = new Ring(START, END, us);
         for (const list of told) {
-          const { disputes } = ring.merge({ start: START, end: END, seeds: [], entries: list }, () => used);
+          const { disputes } = mergeInto(
+            ring,
+            { start: START, end: END, seeds: [], entries: list },
+            () => used,
+          );
           ring.reassert(disputes);
           ring.reportFree(() => 0);
           ring.transfer(nameFromNumber(2n), us);

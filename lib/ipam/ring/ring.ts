@@ -211,13 +211,6 @@ export class Ring implements RingState {
     return true;
   }
 
-  /** Merge another ring at once: see mergeRings(). Throws RingError, with nothing changed. */
-  merge(other: RingState, hasAllocations: HasAllocations): Merged {
-    const draft = atOnce(this.merging(other, hasAllocations));
-    this.adopt(draft);
-    return { change: draft.change, disputes: draft.disputes };
-  }
-
   /**
    * Raise the versions of disputed tokens above those in the other ring, by as much as a transfer does: the other owner
    * may have raised its own meanwhile.

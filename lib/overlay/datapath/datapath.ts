@@ -134,11 +134,6 @@ export class Datapath {
     return reasons.length === 0 ? undefined : reasons.join("; ");
   }
 
-  /** Align the links with their MTU, which has changed. Throws the kernel's error. */
-  alignLinks(): void {
-    for (const each of [keeper(this.#vxlan), keeper(this.#tap)]) each.reconcile(() => true);
-  }
-
   /** Replace the programs by those for another short id, each atomically. */
   renumber(self: number): void {
     this.#hooks.self = self;

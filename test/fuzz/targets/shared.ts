@@ -5,6 +5,7 @@ import { Consensus } from "../../../lib/ipam/consensus.ts";
 import { Ring } from "../../../lib/ipam/ring/ring.ts";
 import { decodeRange, decodeState, encodeState } from "../../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../../lib/mesh/name.ts";
+import { mergeInto } from "../../support/rings.ts";
 import { type Decoder, inWays, type Target, wayOf } from "../target.ts";
 import { different, recordedGossip } from "./recorded.ts";
 
@@ -59,7 +60,7 @@ async function ring(): Promise<Decoder> {
       }
       if (!sent.ring) return sent;
       const own = new Ring(sent.ring.start, sent.ring.end, peer(1));
-      const merged = own.merge(sent.ring, () => false);
+      const merged = mergeInto(own, sent.ring, () => false);
       if (own.entries.length === 0) return merged;
       own.restore(own.state());
       const found = [
@@ -68,7 +69,7 @@ async function ring(): Promise<Decoder> {
         own.donors(own.start, own.end, () => 0.5),
         own.owner(own.start),
       ];
-      return [merged, own.contradicts(sent.ring), own.merge(sent.ring, () => true), found];
+      return [merged, own.contradicts(sent.ring), mergeInto(own, sent.ring, () => true), found];
     },
   };
 }
