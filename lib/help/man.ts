@@ -1,7 +1,12 @@
 // Manual pages in the macros of man(7): one a command in section 8, one a topic in section 7.
+
+import { PLAIN } from "./layout.ts";
 import { type CommandSpec, flagText, optionGroups, optionText } from "./spec.ts";
+import { isTable, tableLines } from "./table.ts";
 import { exitCodes, synopsis, variables } from "./usage.ts";
 
+/** Columns that man(1) leaves for a block on a terminal of 80: it indents by 7, and blocks by 4 more. */
+const TABLE_WIDTH = 69;
 const BACKSLASH = /\\/g;
 
 /** Text as roff has it: no line may begin with a control character, and not each terminal has an ellipsis. */
@@ -76,18 +81,22 @@ export function topicPage(topic: string, markdown: string, version: string): str
   const lines = markdown.trimEnd().split("\n");
   const title = (lines[0] ?? "").replace(/^# /, "");
   const body: string[] = [];
-  const isVerbatim = (line: string | undefined) => line !== undefined && /^( {4}|\|)/.test(line);
-  for (let at = 1; at < lines.length; ) {
+  const isVerbatim = (line: string | undefined) => line?.startsWith("    ") === true;
+  const block = (is: (line: string | undefined) => boolean, first: string) => {
+    const taken = [first];
+    while (is(lines[at])) taken.push(lines[at++] ?? "");
+    return taken;
+  };
+  let at = 1;
+  while (at < lines.length) {
     const line = lines[at++] ?? "";
     if (line === "") continue;
     if (line.startsWith("## ")) body.push(`.SH ${roff(line.slice(3).toUpperCase())}`);
-    else if (isVerbatim(line)) {
-      const block = [line];
-      while (isVerbatim(lines[at])) block.push(lines[at++] ?? "");
-      body.push(...verbatim(block.map((each) => each.replace(/^ {4}/, "").replaceAll("`", " "))));
-    } else {
+    else if (isTable(line)) body.push(...verbatim(tableLines(block(isTable, line), TABLE_WIDTH, PLAIN)));
+    else if (isVerbatim(line)) body.push(...verbatim(block(isVerbatim, line).map((each) => each.slice(4))));
+    else {
       const words = [line.replace(/^- /, "")];
-      while (lines[at] && !/^(- |#)/.test(lines[at] ?? "") && !isVerbatim(lines[at]))
+      while (lines[at] && !/^(- |#)/.test(lines[at] ?? "") && !isVerbatim(lines[at]) && !isTable(lines[at]))
         words.push((lines[at++] ?? "").trim());
       body.push(line.startsWith("- ") ? ".IP \\(bu 2" : ".PP", inline(words.join(" ")));
     }

@@ -15,6 +15,7 @@ import quickstart from "./pages/quickstart.md" with { type: "text" };
 import runtimes from "./pages/runtimes.md" with { type: "text" };
 import security from "./pages/security.md" with { type: "text" };
 import troubleshooting from "./pages/troubleshooting.md" with { type: "text" };
+import { isTable, tableLines } from "./table.ts";
 
 export const TOPICS: Readonly<Record<string, string>> = {
   quickstart,
@@ -37,5 +38,21 @@ export const TOPICS: Readonly<Record<string, string>> = {
 export function topicText(topic: string, style: Style): string | undefined {
   const page = Object.hasOwn(TOPICS, topic) ? TOPICS[topic] : undefined;
   if (page === undefined || style === PLAIN) return page;
-  return Bun.markdown.ansi(page, { columns: WIDTH });
+  const blocks = blocksOf(page).map((lines) =>
+    isTable(lines[0])
+      ? tableLines(lines, WIDTH, style).join("\n")
+      : Bun.markdown.ansi(lines.join("\n"), { columns: WIDTH }).replace(/^\n+|\n+$/g, ""),
+  );
+  return `${blocks.filter(Boolean).join("\n\n")}\n`;
+}
+
+/** Split a page into its tables and what is between them. */
+function blocksOf(page: string): string[][] {
+  const blocks: string[][] = [];
+  for (const line of page.split("\n")) {
+    const last = blocks.at(-1);
+    if (last && isTable(last[0]) === isTable(line)) last.push(line);
+    else blocks.push([line]);
+  }
+  return blocks;
 }

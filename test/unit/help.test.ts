@@ -96,6 +96,16 @@ describe.each(Object.keys(TOPICS))("the topic %s", (topic) => {
     expect(tooWide(prose.join("\n"))).toEqual([]);
   });
 
+  test("breaks no word, in colour and as a manual page", () => {
+    const rendered = Bun.stripANSI(topicText(topic, COLOURED) ?? "");
+    const tables = page.split("\n").filter((line) => line.startsWith("|") && !/^\|[\s|:-]+$/.test(line));
+    const words = tables.flatMap((line) => line.replace(/[|`]|\*\*/g, " ").split(/\s+/)).filter(Boolean);
+    for (const text of [rendered, topicPage(topic, page, "1").replaceAll("\\-", "-").replaceAll("...", "…")])
+      expect(words.filter((word) => !text.includes(word))).toEqual([]);
+    const prose = rendered.split("\n").filter((line) => !/^ *│/.test(line));
+    expect(tooWide(prose.join("\n"))).toEqual([]);
+  });
+
   test("is rendered where there is colour, and as a manual page", () => {
     expect(topicText(topic, COLOURED)).toContain("\u001b[");
     expect(topicPage(topic, page, "1")).toMatch(/^\.TH WEAVE-.*\n\.SH NAME\n/);
@@ -117,6 +127,8 @@ A paragraph of \`code\` and
     weave status
 
 | a | b |
+| - | - |
+| \`cd\` | e |
 Last.
 `;
   expect(topicPage("x", page, "1").split("\n").slice(1)).toEqual([
@@ -125,7 +137,7 @@ Last.
     ...[".IP \\(bu 2", "one goes on", ".IP \\(bu 2", "two"],
     ".SH NEXT",
     ...[".PP", ".nf", ".RS 4", "weave status", ".RE", ".fi"],
-    ...[".PP", ".nf", ".RS 4", "| a | b |", ".RE", ".fi"],
+    ...[".PP", ".nf", ".RS 4", "a   b", "──  ─", "cd  e", ".RE", ".fi"],
     ...[".PP", "Last.", ""],
   ]);
 });
