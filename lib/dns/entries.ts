@@ -74,7 +74,7 @@ export class Entries {
     if (entry.tombstone === 0) this.#index(key, entry);
   }
 
-  /** Takes in entries; returns those that were news. New ones that do not `fit` are left out. */
+  /** Merge entries; return those that changed anything. New ones that do not `fit` are left out. */
   merge(incoming: Iterable<Entry>, fits: (entry: Entry) => boolean = () => true): Entry[] {
     const fresh: Entry[] = [];
     for (const entry of incoming) {

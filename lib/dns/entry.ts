@@ -3,6 +3,8 @@
 import type { IPv4 } from "../address/ipv4.ts";
 import type { PeerName } from "../mesh/name.ts";
 
+/** Time to remember that a name was deleted, in seconds: until no peer can pass it on as living any more. */
+export const TOMBSTONE_S = 30 * 60;
 /** Names, deleted ones included, of one peer. Those beyond are not taken in. */
 export const MAX_ENTRIES_PER_PEER = 16_384;
 /** Characters of a container's id. */
@@ -23,7 +25,7 @@ export interface Entry {
 /** What makes an entry the same one. */
 export type EntryId = Pick<Entry, "hostname" | "origin" | "containerId" | "address">;
 
-/** A key by which entries are told apart. */
+/** Return the key of an entry. */
 export function entryKey({ hostname, origin, containerId, address }: EntryId): string {
   return `${hostname} ${origin} ${address} ${containerId}`;
 }
@@ -46,6 +48,10 @@ export function nextVersion(version: number): number {
 export function tombstoned(entry: Entry, now: number): Entry {
   return { ...entry, version: nextVersion(entry.version), tombstone: now };
 }
+
+/** Return true for a name that was deleted so long ago that it is forgotten; `now` in seconds. */
+export const isExpired = ({ tombstone }: Entry, now: number) =>
+  tombstone > 0 && now - tombstone > TOMBSTONE_S;
 
 const order = <T>(a: T, b: T) => (a < b ? -1 : a > b ? 1 : 0);
 

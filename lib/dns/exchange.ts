@@ -17,8 +17,8 @@ export interface ServerAddress {
 }
 
 /**
- * Asks one server; undefined where it does not answer within `timeoutMs`, cannot be reached, or `cancel` is aborted. Why it
- * did not, where it was not cancelled, is told to `failed`, later where the kernel has to be asked.
+ * Ask one server; undefined where it does not answer within `timeoutMs`, cannot be reached, or `cancel` is aborted. `failed` is
+ * called with the reason, unless it was cancelled, and later where the kernel has to be asked.
  */
 export async function exchange(
   transport: TransportName,
@@ -29,11 +29,11 @@ export async function exchange(
   failed: (why: string) => void = () => {},
 ): Promise<Uint8Array | undefined> {
   const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
-  let told = false;
+  let settled = false;
   const none = (error: unknown) => {
     resolve(undefined);
-    if (told || cancel.aborted) return;
-    told = true;
+    if (settled || cancel.aborted) return;
+    settled = true;
     const asking = causeOfFailedConnect(error, { host: server.hostname, port: server.port });
     detached(
       `asking why ${server.hostname} does not answer`,
@@ -45,7 +45,7 @@ export async function exchange(
   cancel.addEventListener("abort", cancelled);
   const received = (reply: Uint8Array) => {
     if (!answers(reply, query)) return;
-    told = true;
+    settled = true;
     resolve(reply);
   };
   // The kernel may look for a way much longer than we wait; the socket is closed whenever it comes.

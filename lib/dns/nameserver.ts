@@ -1,5 +1,5 @@
-// The names of the whole network, at one peer: those of its own containers, which it tells the others, and theirs, which
-// it learns from them (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
+// The names of the whole network, at one peer: those of its own containers, which it gossips, and theirs, which it learns
+// from gossip (weave: nameserver/nameserver.go). Pure: clock, gossip and disk are passed in.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { Slices, type Work } from "../clock/slices.ts";
@@ -13,33 +13,23 @@ import type { Limit } from "../sys/limit.ts";
 import { Entries } from "./entries.ts";
 import {
   type Entry,
-  entryKey,
-  MAX_CONTAINER_ID,
+  isExpired,
   MAX_ENTRIES_PER_PEER,
   MAX_VERSION,
-  newer,
   nextVersion,
+  TOMBSTONE_S,
   tombstoned,
 } from "./entry.ts";
-import { fullyQualified, isFullyQualified, isInDomain } from "./name.ts";
+import { addTo, type Keyed, NamesGossip } from "./gossip.ts";
+import { fullyQualified, isInDomain } from "./name.ts";
+import { ClockSkew, correction, unsoundness } from "./received.ts";
 import type { NamesStore } from "./saved.ts";
-import { encodeNames, readNames } from "./wire.ts";
-
-/** How long it is remembered that a name was deleted: until nobody can hear of it as living any more. */
-const TOMBSTONE_S = 30 * 60;
-/** Gossip older or younger than this is refused: its tombstones would be forgotten too soon or too late. */
-const MAX_SKEW_S = TOMBSTONE_S / 2;
-/** Peers repeat their names more often than this. */
-const SKEW_SHOWN_MS = 5 * 60_000;
+import { readNames } from "./wire.ts";
 
 /** Names, deleted ones included, of all peers. Those beyond are not taken in. */
 const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
 /** Names that others say are ours, and that we do not know, take no more than this of our own room. */
 const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
-/** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
-const MAX_ENTRIES_PER_MESSAGE = 1_024;
-/** Names that are joined one by one while a peer does not read; instead of more it is told all that there are. */
-const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 /** Entries taken in between two steps. */
 const STEP = 128;
 /**
@@ -75,8 +65,7 @@ export class Nameserver implements Gossiper {
   /** Peers that are gone, with the time at which their names are forgotten, in ms of the clock. */
   readonly #gone = new Map<PeerName, number>();
   readonly #forgetting: Soon;
-  /** The last peer whose clock differed too much. */
-  #skewed: Skew | undefined;
+  readonly #skew = new ClockSkew();
   /** Names that there was no room for. */
   #refused = 0;
   readonly #slices: Slices;
@@ -97,13 +86,12 @@ export class Nameserver implements Gossiper {
       .origins()
       .filter((origin) => this.entries.countOf(origin) >= MAX_ENTRIES_PER_PEER)
       .map((origin) => `DNS: ${origin} has ${MAX_ENTRIES_PER_PEER} names; further names are ignored`);
-    const skewed = this.#skewed;
-    const recent = skewed && this.dependencies.clock.now() - skewed.at < SKEW_SHOWN_MS;
+    const skew = this.#skew.note(this.dependencies.clock.now());
     return [
       ...(this.entries.room < MAX_ENTRIES
         ? full
         : [`DNS: there are ${MAX_ENTRIES} names; further names are ignored`]),
-      ...(recent ? [`DNS: ${skewText(skewed)}`] : []),
+      ...(skew === undefined ? [] : [`DNS: ${skew}`]),
     ];
   }
 
@@ -237,16 +225,15 @@ export class Nameserver implements Gossiper {
   }
 
   gossip(): GossipData {
-    return new NamesData(undefined, this.entries, () => this.#now());
+    return new NamesGossip(undefined, this.entries, () => this.#now());
   }
 
   *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Keyed; received: Keyed }> {
     const { timestamp, entries } = yield* readNames(message);
-    const skew = timestamp - this.#now();
-    if (Math.abs(skew) > MAX_SKEW_S) {
-      // No reason to part: their clock, or ours, is set right sooner or later, and then they tell us again.
-      this.#skewed = { from, skew, at: this.dependencies.clock.now() };
-      this.#warn(`skew ${from}`, skewText(this.#skewed));
+    const refusal = this.#skew.refuses(from, timestamp, this.#now(), this.dependencies.clock.now());
+    if (refusal !== undefined) {
+      // The connection stays: once the clocks agree, the peer's periodic gossip is taken.
+      this.#warn(`skew ${from}`, refusal);
       return { fresh: new Map(), received: new Map() };
     }
     const corrected: Entry[] = [];
@@ -255,7 +242,7 @@ export class Nameserver implements Gossiper {
     for (let at = 0; at < entries.length; at += STEP) {
       const part = this.#judge(entries.slice(at, at + STEP), corrected);
       addTo(received, part);
-      // A peer that has not looked for old tombstones yet still tells of them: we would remind it of them after it has.
+      // A peer gossips old tombstones until it sweeps: taken here, they would return to it after that.
       const now = this.#now();
       addTo(
         fresh,
@@ -270,27 +257,25 @@ export class Nameserver implements Gossiper {
   /** What of these entries is taken in; those of ours that are wrong are put right, and noted. */
   #judge(entries: readonly Entry[], corrected: Entry[]): Entry[] {
     const { ourName, isKnownPeer } = this.config;
+    const now = this.#now();
     return entries
-      .filter((entry) => isKnownPeer(entry.origin) && this.#isSound(entry))
+      .filter((entry) => isKnownPeer(entry.origin) && this.#isSound(entry, now))
       .flatMap((entry) => {
         if (entry.origin !== ourName) return entry;
         // Nothing that we say supersedes it; others forget it once it is a tombstone, and hear of us again.
         if (entry.version === MAX_VERSION) return [];
-        const ours = this.#correct(entry);
+        const ours = correction(this.entries.get(entry), entry, now);
         if (ours) corrected.push(ours);
         return ours ?? entry;
       });
   }
 
-  /** An entry that a nameserver may make; others are dropped. */
-  #isSound({ hostname, containerId, origin, version, tombstone }: Entry): boolean {
-    const named = isFullyQualified(hostname) && containerId.length <= MAX_CONTAINER_ID;
-    // One deleted in the future would never be forgotten.
-    const timed = tombstone >= 0 && tombstone <= this.#now() + MAX_SKEW_S;
-    if (named && timed && version >= 0 && version <= MAX_VERSION) return true;
-    const what = named ? "with impossible versions or times" : "that are not domain names";
-    this.#warn(`unsound ${origin}`, `ignoring names ${what}`, { peer: origin });
-    return false;
+  /** Return true for an entry that a nameserver may make; others are dropped. */
+  #isSound(entry: Entry, now: number): boolean {
+    const what = unsoundness(entry, now);
+    const { origin } = entry;
+    if (what !== undefined) this.#warn(`unsound ${origin}`, `ignoring names ${what}`, { peer: origin });
+    return what === undefined;
   }
 
   #hasRoom(origin: PeerName): boolean {
@@ -303,18 +288,6 @@ export class Nameserver implements Gossiper {
       : `there are ${MAX_ENTRIES} names; further names are ignored`;
     this.#warn(full ? `full ${origin}` : "full", text);
     return false;
-  }
-
-  /** What is to be said against news of a name of ours that we did not make; undefined where there is nothing to say. */
-  #correct(entry: Entry): Entry | undefined {
-    const ours = this.entries.get(entry);
-    if (!ours) return entry.tombstone > 0 ? undefined : tombstoned(entry, this.#now());
-    // Our clock was ahead when we deleted it, and others take no deletion of the future: now they may.
-    if (ours.tombstone > this.#now() + MAX_SKEW_S)
-      return tombstoned({ ...ours, version: Math.max(ours.version, entry.version) }, this.#now());
-    const contradicts =
-      ours.version < entry.version || (ours.version === entry.version && ours.tombstone !== entry.tombstone);
-    return contradicts ? { ...ours, version: nextVersion(entry.version) } : undefined;
   }
 
   #bury(which: (entry: Entry) => boolean): number {
@@ -345,8 +318,8 @@ export class Nameserver implements Gossiper {
     });
   }
 
-  #data(entries: Keyed): NamesData {
-    return new NamesData(entries, this.entries, () => this.#now());
+  #data(entries: Keyed): NamesGossip {
+    return new NamesGossip(entries, this.entries, () => this.#now());
   }
 
   #now(): number {
@@ -355,61 +328,5 @@ export class Nameserver implements Gossiper {
 
   #info(text: string, fields?: Fields): void {
     this.dependencies.log.info(text, fields);
-  }
-}
-
-/** Entries by entryKey(). */
-type Keyed = ReadonlyMap<string, Entry>;
-
-function addTo(keyed: Map<string, Entry>, entries: readonly Entry[]): Keyed {
-  for (const entry of entries) keyed.set(entryKey(entry), entry);
-  return keyed;
-}
-
-/** Whether a name was deleted so long ago that it is forgotten; `now` in seconds. */
-const isExpired = ({ tombstone }: Entry, now: number) => tombstone > 0 && now - tombstone > TOMBSTONE_S;
-
-interface Skew {
-  readonly from: PeerName;
-  /** Seconds that its clock is ahead of ours. */
-  readonly skew: number;
-  readonly at: number;
-}
-
-function skewText({ from, skew }: Skew): string {
-  const differ = `the clocks of ${from} and this host differ by ${Math.abs(skew)} s, more than ${MAX_SKEW_S} s`;
-  return `ignoring names of peer ${from}: ${differ}; set the clocks of both hosts`;
-}
-
-/** Names to tell: those of several messages, joined, or all that there are when they are sent. */
-class NamesData implements GossipData {
-  readonly bytes = 0;
-
-  constructor(
-    /** Undefined where it is all of them. */
-    readonly some: Keyed | undefined,
-    readonly all: Entries,
-    private readonly now: () => number,
-  ) {}
-
-  join(others: readonly GossipData[]): GossipData {
-    const joined = new Map<string, Entry>();
-    for (const data of [this, ...others]) {
-      if (!(data instanceof NamesData)) throw new TypeError("gossip of names joins with its like only");
-      if (!data.some || joined.size > MAX_JOINED) return new NamesData(undefined, this.all, this.now);
-      for (const [key, entry] of data.some) {
-        const known = joined.get(key);
-        joined.set(key, known ? newer(known, entry) : entry);
-      }
-    }
-    return new NamesData(joined, this.all, this.now);
-  }
-
-  *encode(): Generator<Uint8Array, void, void> {
-    const list = [...(this.some?.values() ?? this.all.all())];
-    for (let at = 0; at === 0 || at < list.length; at += MAX_ENTRIES_PER_MESSAGE) {
-      const entries = list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
-      yield encodeNames({ timestamp: this.now(), entries });
-    }
   }
 }

@@ -1,0 +1,51 @@
+// Names on their way to a peer: those of several messages joined, or all that there are when they are sent.
+import type { GossipData } from "../mesh/gossip.ts";
+import type { Entries } from "./entries.ts";
+import { type Entry, entryKey, newer } from "./entry.ts";
+import { encodeNames } from "./wire.ts";
+
+/** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
+const MAX_ENTRIES_PER_MESSAGE = 1_024;
+/** Names that are joined one by one while a peer does not read; instead of more it is sent all that there are. */
+const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
+
+/** Entries by entryKey(). */
+export type Keyed = ReadonlyMap<string, Entry>;
+
+/** Add entries to `keyed`, and return it. */
+export function addTo(keyed: Map<string, Entry>, entries: readonly Entry[]): Keyed {
+  for (const entry of entries) keyed.set(entryKey(entry), entry);
+  return keyed;
+}
+
+export class NamesGossip implements GossipData {
+  readonly bytes = 0;
+
+  constructor(
+    /** Undefined where it is all of them. */
+    readonly some: Keyed | undefined,
+    readonly all: Entries,
+    private readonly now: () => number,
+  ) {}
+
+  join(others: readonly GossipData[]): GossipData {
+    const joined = new Map<string, Entry>();
+    for (const data of [this, ...others]) {
+      if (!(data instanceof NamesGossip)) throw new TypeError("gossip of names joins with its like only");
+      if (!data.some || joined.size > MAX_JOINED) return new NamesGossip(undefined, this.all, this.now);
+      for (const [key, entry] of data.some) {
+        const known = joined.get(key);
+        joined.set(key, known ? newer(known, entry) : entry);
+      }
+    }
+    return new NamesGossip(joined, this.all, this.now);
+  }
+
+  *encode(): Generator<Uint8Array, void, void> {
+    const list = [...(this.some?.values() ?? this.all.all())];
+    for (let at = 0; at === 0 || at < list.length; at += MAX_ENTRIES_PER_MESSAGE) {
+      const entries = list.slice(at, at + MAX_ENTRIES_PER_MESSAGE);
+      yield encodeNames({ timestamp: this.now(), entries });
+    }
+  }
+}
