@@ -6,6 +6,7 @@ import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
 import { type CniQuestions, cniFindings } from "./cni.ts";
 import { crashFindings } from "./crashes.ts";
+import { expectedEncapsulation, usedEncapsulation } from "./encapsulation.ts";
 import { filterFindings } from "./filter.ts";
 import { type Finding, problem } from "./finding.ts";
 import { firewalldFindings } from "./firewalld.ts";
@@ -15,7 +16,7 @@ import { leftoverFindings, originalFindings } from "./leftovers.ts";
 import { linkFindings } from "./links.ts";
 import { networkFindings } from "./network.ts";
 import { portFindings } from "./ports.ts";
-import { askRouter, portOf, rangeOf, routerFindings } from "./router.ts";
+import { askRouter, overlaysInUse, portOf, rangeOf, routerFindings } from "./router.ts";
 
 const KUBELET = "/var/lib/kubelet";
 
@@ -28,9 +29,13 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   const range = rangeOf(report);
   const port = report?.Router.Port;
   const kubernetes = existsSync(KUBELET);
+  const kernel = guarded("kernel", () => kernelFindings(encrypted));
+  const encapsulation =
+    usedEncapsulation(overlaysInUse(report)) ??
+    expectedEncapsulation(encrypted, (feature) => kernel.some(({ check }) => check === feature));
   const findings = [
-    ...guarded("kernel", () => kernelFindings(encrypted)),
-    ...guarded("network", () => networkFindings({ encrypted, range, kubernetes, running })),
+    ...kernel,
+    ...guarded("network", () => networkFindings({ encapsulation, range, kubernetes, running })),
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
     ...guarded("forward", () => filterFindings(running)),
     ...guarded("firewalld", () => firewalldFindings(port)),

@@ -1,6 +1,5 @@
 // Settings of the host's own network that break ours: MTU, forwarding, filters.
 import { type Cidr, formatCidr } from "../address/ipv4.ts";
-import { DEFAULT_MTU } from "../host/bridge.ts";
 import { hasModule } from "../host/modules.ts";
 import { networkMtuOf } from "../host/mtu.ts";
 import { BRIDGE } from "../host/names.ts";
@@ -10,15 +9,13 @@ import { addressList } from "../netlink/address.ts";
 import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { DEFAULT_MTU } from "../overlay/encapsulation.ts";
+import type { Encapsulation } from "./encapsulation.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
 
-/** What the fast datapath puts around a frame: IP 20, UDP 8, VXLAN 8, Ethernet 14; and for ESP as much again as this. */
-const ENCAPSULATION = 50;
-const ENCRYPTION = 34;
-
 export interface NetworkQuestions {
-  readonly encrypted: boolean;
+  readonly encapsulation: Encapsulation;
   /** The range of the network, where it is known. */
   readonly range: Cidr | undefined;
   /** It is a node of Kubernetes. */
@@ -51,27 +48,24 @@ function uplinks(route: NetlinkSocket): Link[] {
   return chosen.length > 0 ? chosen : links;
 }
 
-function mtu(route: NetlinkSocket, { encrypted, running }: NetworkQuestions): Finding {
+function mtu(route: NetlinkSocket, { encapsulation, running }: NetworkQuestions): Finding {
   const bridge = linkByName(route, BRIDGE);
   const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
   // Without a port, the MTU of a bridge means nothing.
   const own = bridge && bridge.mtu <= 9_600 ? (networkMtuOf(bridge) ?? bridge.mtu) : (wanted ?? DEFAULT_MTU);
-  const around = ENCAPSULATION + (encrypted ? ENCRYPTION : 0);
+  const around = `${encapsulation.bytes} bytes of encapsulation (${encapsulation.by})`;
   const smallest = uplinks(route).sort((a, b) => a.mtu - b.mtu)[0];
   if (!smallest) return warning("mtu", "no link to other hosts is up", "bring one up");
-  const fits = smallest.mtu - around;
+  const fits = smallest.mtu - encapsulation.bytes;
   if (own > fits) {
     return problem(
       "mtu",
-      `frames of ${own} bytes and ${around} bytes of encapsulation exceed the MTU of ${smallest.name}, ${smallest.mtu}`,
+      `frames of ${own} bytes and ${around} exceed the MTU of ${smallest.name}, ${smallest.mtu}`,
       `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less if the path between them has a lower MTU`,
       bridge && !running ? [{ action: "set-mtu", link: BRIDGE, index: bridge.index, mtu: fits }] : [],
     );
   }
-  return ok(
-    "mtu",
-    `${own} bytes and ${around} bytes of encapsulation fit the MTU of ${smallest.name}, ${smallest.mtu}`,
-  );
+  return ok("mtu", `${own} bytes and ${around} fit the MTU of ${smallest.name}, ${smallest.mtu}`);
 }
 
 function overlap(route: NetlinkSocket, range: Cidr | undefined): Finding[] {

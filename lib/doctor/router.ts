@@ -103,6 +103,12 @@ function absent(): RouterState {
 /** The link that other hosts are behind: "vxlan-6784 (fast datapath: …)". */
 export const portOf = ({ Router }: RouterSeen) => Router.Interface.split(" ")[0] ?? "";
 
+/** Return what the overlays of established connections report. */
+export const overlaysInUse = (report: RouterSeen | undefined) =>
+  (report?.Router.Connections ?? []).flatMap(({ State, Attrs }) =>
+    State === "established" && Attrs?.["name"] !== undefined ? [Attrs] : [],
+  );
+
 export const rangeOf = (report: RouterSeen | undefined) => report?.IPAM && parseCidr(report.IPAM.Range);
 
 /** What is wrong with a router, answering or not. */

@@ -6,12 +6,6 @@ import { type Link, linkByName, linkList } from "../netlink/link.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { BRIDGE, isContainerVeth } from "./names.ts";
 
-/**
- * Bytes: the smallest MTU to expect between hosts, 1460, less the outer IP (20), UDP (8), VXLAN (8) and inner Ethernet (14)
- * headers, and 34 for ESP, which encrypts the fast datapath.
- */
-export const DEFAULT_MTU = 1376;
-
 export interface BridgeSettings {
   /** Ethernet address: the peer's name. */
   readonly address: string;

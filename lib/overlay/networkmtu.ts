@@ -7,6 +7,7 @@ import { MAX_PEERS } from "../mesh/bounds.ts";
 import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { Limit } from "../sys/limit.ts";
+import { DEFAULT_MTU, LEAST_MTU } from "./encapsulation.ts";
 import {
   decodeRecords,
   encodeRecords,
@@ -17,10 +18,6 @@ import {
   nextVersion,
 } from "./mtu.ts";
 
-/** MTU of Weave Net 2.x: what fits paths of 1460 bytes, with ESP. */
-const ORIGINAL_MTU = 1_376;
-/** A path that carries less is left to sleeve, which fragments: it does not limit all others. 1,280 bytes with ESP. */
-export const LEAST_MTU = 1_196;
 /** The least that --mtu takes. */
 const LEAST_FIXED = 576;
 /** The MTU rises after this, and after twice the time for each fall that soon follows a rise. */
@@ -115,7 +112,7 @@ export class NetworkMtu implements Gossiper {
       this.#news.clear();
     });
     this.#evaluating = new Soon(clock, () => this.evaluate());
-    this.mtu = fixed ?? agreed ?? ORIGINAL_MTU;
+    this.mtu = fixed ?? agreed ?? DEFAULT_MTU;
     this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
     this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
   }
@@ -168,8 +165,7 @@ export class NetworkMtu implements Gossiper {
     if (!this.isFixed) this.#follow(without !== undefined);
     this.#tellNeighbours();
     if (this.isFixed) return this.#lookAgain(nextMs);
-    this.#limit =
-      without === undefined ? this.#least() : { peer: without, why: "no part", mtu: ORIGINAL_MTU };
+    this.#limit = without === undefined ? this.#least() : { peer: without, why: "no part", mtu: DEFAULT_MTU };
     const { mtu } = this.#limit;
     let next: number = nextMs;
     const fallsIn = this.#fellAt + FALL_MS - now;

@@ -2,11 +2,12 @@
 // so that a restart changes nothing.
 
 import { Soon } from "../clock/soon.ts";
-import { DEFAULT_MTU, findBridge } from "../host/bridge.ts";
+import { findBridge } from "../host/bridge.ts";
 import type { ContainerWork } from "../host/containerwork.ts";
 import { mtuAlias, networkMtuOf } from "../host/mtu.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
+import { DEFAULT_MTU } from "../overlay/encapsulation.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 

@@ -62,7 +62,12 @@ const defaultRoute = (gateway: string, link: number) => ({
   link,
 });
 
-const QUESTIONS = { encrypted: false, range: undefined, kubernetes: false, running: false };
+const QUESTIONS = {
+  encapsulation: { bytes: 50, by: "fastdp" },
+  range: undefined,
+  kubernetes: false,
+  running: false,
+};
 const about = (check: string, findings: readonly Finding[]) =>
   findings.filter((finding) => finding.check === check).map(({ level, found }) => `${level}: ${found}`);
 const mtu = (change: object = {}) => about("mtu", networkFindings({ ...QUESTIONS, ...change }))[0];
@@ -83,7 +88,7 @@ describe.if(isRoot)("the MTU of links to other hosts", () => {
       uplink(nl, "eth1", 1_425, "10.0.1.1/24");
       uplink(nl, "eth2", 1_500, "10.0.2.1/24");
       expect(mtu()).toBe(
-        "problem: frames of 1376 bytes and 50 bytes of encapsulation exceed the MTU of eth1, 1425",
+        "problem: frames of 1376 bytes and 50 bytes of encapsulation (fastdp) exceed the MTU of eth1, 1425",
       );
     });
   });
@@ -92,16 +97,23 @@ describe.if(isRoot)("the MTU of links to other hosts", () => {
     inHost((nl) => {
       uplink(nl, "eth0", 1_300, "10.0.0.1/24");
       routeAdd(nl, defaultRoute("10.0.1.9", uplink(nl, "eth1", 1_426, "10.0.1.1/24")));
-      expect(mtu()).toBe("ok: 1376 bytes and 50 bytes of encapsulation fit the MTU of eth1, 1426");
+      expect(mtu()).toBe("ok: 1376 bytes and 50 bytes of encapsulation (fastdp) fit the MTU of eth1, 1426");
     });
   });
 
-  test("has to leave 84 bytes where the network is encrypted", () => {
+  test("has to leave what the overlay in use puts around frames", () => {
     inHost((nl) => {
-      const index = uplink(nl, "eth0", 1_460, "10.0.0.1/24");
-      expect(mtu({ encrypted: true })).toStartWith("ok: 1376 bytes and 84 bytes");
-      linkSet(nl, "eth0", index, { mtu: 1_459 });
-      expect(mtu({ encrypted: true })).toStartWith("problem: frames of 1376 bytes and 84 bytes");
+      const encapsulation = { bytes: 102, by: "encrypted sleeve" };
+      const index = uplink(nl, "eth0", 1_478, "10.0.0.1/24");
+      expect(mtu({ encapsulation })).toStartWith(
+        "ok: 1376 bytes and 102 bytes of encapsulation (encrypted sleeve) fit",
+      );
+      linkSet(nl, "eth0", index, { mtu: 1_477 });
+      expect(mtu({ encapsulation })).toStartWith("problem: frames of 1376 bytes and 102 bytes");
+      const [finding] = networkFindings({ ...QUESTIONS, encapsulation }).filter(
+        ({ check }) => check === "mtu",
+      );
+      expect(finding?.advice).toStartWith("launch weave with --mtu 1375 (or WEAVE_MTU=1375)");
       expect(mtu()).toStartWith("ok");
     });
   });

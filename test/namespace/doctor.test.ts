@@ -69,7 +69,7 @@ test("a host that is well: exit code 0, before it is launched and after", async 
 test("MTU", async () => {
   await host.must(["ip", "link", "set", "eth0", "mtu", "1400"]);
   expect(await about("mtu")).toEqual([
-    "problem: frames of 1376 bytes and 50 bytes of encapsulation exceed the MTU of eth0, 1400",
+    "problem: frames of 1376 bytes and 50 bytes of encapsulation (fastdp) exceed the MTU of eth0, 1400",
   ]);
   expect(await about("mtu", { WEAVE_MTU: "1350" })).toEqual([]);
   expect(await about("mtu", { WEAVE_MTU: "1350", WEAVE_PASSWORD: "x" })).toHaveLength(1);

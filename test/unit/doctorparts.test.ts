@@ -101,7 +101,14 @@ describe("all checks of a host", () => {
     expect((await run(answers, { kubelet: true })).map(({ check }) => check)).toEqual(NAMES);
     expect(told).toMatchObject({
       kernel: [true],
-      network: [{ encrypted: true, range: "10.40.0.0/16", kubernetes: true, running: true }],
+      network: [
+        {
+          encapsulation: { bytes: 84, by: "encrypted fastdp" },
+          range: "10.40.0.0/16",
+          kubernetes: true,
+          running: true,
+        },
+      ],
       ...{
         links: [true, "vxlan-6784"],
         forward: [true],
@@ -124,7 +131,14 @@ describe("all checks of a host", () => {
     await run({ state });
     expect(told).toMatchObject({
       ...{ kernel: [true], links: [running, undefined], forward: [running], leftovers: [undefined] },
-      network: [{ encrypted: true, range: undefined, kubernetes: false, running }],
+      network: [
+        {
+          encapsulation: { bytes: 84, by: "encrypted fastdp" },
+          range: undefined,
+          kubernetes: false,
+          running,
+        },
+      ],
     });
     for (const spy of spies.splice(0)) spy.mockRestore();
     for (const value of [undefined, ""]) {

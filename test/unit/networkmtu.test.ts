@@ -3,6 +3,7 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
+import { LEAST_MTU } from "../../lib/overlay/encapsulation.ts";
 import {
   decodeRecords,
   encodeRecords,
@@ -14,7 +15,6 @@ import {
   CORRECT_MS,
   FALL_MS,
   GONE_MS,
-  LEAST_MTU,
   MAX_RISE_MS,
   MAX_STRANGERS,
   MEASURE_MS,

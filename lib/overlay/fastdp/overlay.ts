@@ -1,7 +1,6 @@
 // The fast datapath as an overlay of the mesh: a forwarder for each connection. The kernel forwards the frames; forwarders
 // find out whether they get through.
 import { AddressError, type IPv4, parseIPv4 } from "../../address/ipv4.ts";
-import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
@@ -11,11 +10,12 @@ import { EHOSTUNREACH } from "../../sys/errno.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
+import { ENCAPSULATION } from "../encapsulation.ts";
 import { GRACE_MS } from "../gracefulrestart.ts";
 import { forgetPathMtus, pathMtuTo } from "../kernelmtu.ts";
 import { fastdpPort } from "../ports.ts";
 import { type OverlayCause, OverlayError, overlayTrouble } from "../trouble.ts";
-import { networkIdentifier, VXLAN_HEADER } from "../vxlan.ts";
+import { networkIdentifier } from "../vxlan.ts";
 import { decodeOffer, type Esp, encodeOffer } from "./esp.ts";
 import { Forwarder } from "./forwarder.ts";
 import { encodeHeartbeat, encodeVxlan, HeartbeatSender } from "./heartbeat.ts";
@@ -27,9 +27,6 @@ const POLL_SLOW_MS = 1_000;
 /** Those not established are polled after this, then at intervals of this part of the time since the last one was added. */
 const POLL_FIRST_MS = 5;
 const POLL_GROWTH = 1 / 4;
-
-/** Bytes around the payload of a frame: outer IP, UDP, VXLAN, and Ethernet. */
-const ENCAPSULATION = 20 + 8 + VXLAN_HEADER + ETHERNET_HEADER;
 
 export interface FastdpConfig {
   /** Return the MTU of the network, in bytes. */
@@ -204,7 +201,7 @@ export class FastdpOverlay implements NamedOverlay {
     return {
       limit: (to) => {
         const mtu = this.config.measures ? pathMtuTo(to, port) : undefined;
-        return mtu === undefined ? undefined : Math.min(MAX_MTU, mtu - ENCAPSULATION);
+        return mtu === undefined ? undefined : Math.min(MAX_MTU, mtu - ENCAPSULATION.fastdp.plain);
       },
       send: (to, mark, mtu) => {
         const mesh = this.mesh();
