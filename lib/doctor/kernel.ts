@@ -93,7 +93,7 @@ const ENCRYPTION: Feature = {
   try() {
     const esp = new Esp(systemRandom, fastdpPort(DEFAULT_PORT));
     esp.close();
-    if (esp.unavailable !== undefined) throw new Error(esp.unavailable);
+    if (esp.lacking !== undefined) throw new Error(esp.lacking);
   },
 };
 

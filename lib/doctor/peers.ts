@@ -12,19 +12,22 @@ export const ConnectionSchema = v.object({
 type Connection = v.InferOutput<typeof ConnectionSchema>;
 
 const CHECK = "connections";
+/** Addresses in one finding. */
+const MAX_LISTED = 3;
 /** A router of an earlier version tells no remedy. */
 const LOGS = "'weave logs', here and there, says more";
 
 /** `told`: addresses of peers that problems are reported for already, such as refused ones. */
 export function connectionFindings(connections: readonly Connection[], told: ReadonlySet<string>): Finding[] {
-  return connections.flatMap((connection) => {
+  const failed = connections.flatMap((connection) => {
     if (connection.State === "failed" || connection.State === "retrying")
       // Hosts are often launched with one list of peers, which contains each of them.
       return told.has(connection.Address) || connection.Trouble?.Cause === "self"
         ? []
         : [failing(connection)];
-    return connection.State === "established" ? slow(connection) : [];
+    return [];
   });
+  return [...failed, ...slow(connections.filter(({ State }) => State === "established"))];
 }
 
 function failing({ Address, Info, Trouble }: Connection): Finding {
@@ -32,8 +35,27 @@ function failing({ Address, Info, Trouble }: Connection): Finding {
   return problem(CHECK, `${Address} cannot be reached: ${Reason}`, Remedy);
 }
 
-function slow({ Address, Attrs, Trouble }: Connection): Finding[] {
-  if (Attrs?.["name"] !== "sleeve") return [];
-  const { Reason, Remedy } = Trouble ?? { Reason: String(Attrs["reason"] ?? "cause unknown"), Remedy: LOGS };
-  return [warning(CHECK, `${Address} is reached by sleeve only: ${Reason}`, Remedy)];
+/** Connections by sleeve, those of one cause together: most have the same, such as a kernel without ESP. */
+function slow(connections: readonly Connection[]): Finding[] {
+  const bySleeve = connections.filter(({ Attrs }) => Attrs?.["name"] === "sleeve");
+  const causes = Map.groupBy(bySleeve, (connection) => JSON.stringify(slowness(connection)));
+  return [...causes.values()].flatMap((alike) => {
+    const [first] = alike;
+    if (!first) return [];
+    const { reason, advice } = slowness(first);
+    const addresses = alike.map(({ Address }) => Address);
+    return warning(CHECK, `${reached(addresses)} by sleeve only: ${reason}`, advice);
+  });
+}
+
+function slowness({ Attrs, Trouble }: Connection): { reason: string; advice: string } {
+  if (!Trouble) return { reason: String(Attrs?.["reason"] ?? "cause unknown"), advice: LOGS };
+  // The finding on the kernel says all.
+  return { reason: Trouble.Reason, advice: Trouble.Cause === "no encryption" ? "see 'ESP'" : Trouble.Remedy };
+}
+
+function reached(addresses: readonly string[]): string {
+  const more = addresses.length - MAX_LISTED;
+  const listed = addresses.slice(0, MAX_LISTED).join(", ");
+  return `${listed}${more > 0 ? ` and ${more} more` : ""} ${addresses.length === 1 ? "is" : "are"} reached`;
 }

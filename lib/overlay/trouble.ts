@@ -29,7 +29,7 @@ const REMEDIES: Record<OverlayCause, (port: number) => string> = {
   "too large": () => "launch all hosts with a smaller --mtu",
   "cannot send": () => "'weave doctor' looks at the links and routes of this host",
   "other port": () => "launch all hosts with the same --port",
-  "no encryption": () => "load ESP with AES-GCM on both hosts: 'modprobe esp4'",
+  "no encryption": () => "'weave doctor' says what the kernel needs",
   "no VXLAN": () => "'modprobe vxlan' on both hosts, then launch weave again",
   "port in use": () => "stop what has the port, or launch all hosts with another --port",
   "switched off": () => "launch both hosts without --no-fastdp",

@@ -172,6 +172,17 @@ describe("a report", () => {
     ]);
   });
 
+  test("tells of connections by sleeve that have one cause once, three of them by address", () => {
+    const Trouble = { Cause: "no encryption", Reason: "fastdp: no ESP", Remedy: "'weave doctor' says" };
+    const slow = (address: string) =>
+      connection("established", address, { Attrs: { name: "sleeve" }, Trouble });
+    const findings = (addresses: string) => about({}, { Connections: [...addresses].map(slow) }).slice(1);
+    expect(findings("ab")).toEqual(["warning connections: a, b are reached by sleeve only: fastdp: no ESP"]);
+    expect(findings("abcde")).toEqual([
+      "warning connections: a, b, c and 2 more are reached by sleeve only: fastdp: no ESP",
+    ]);
+  });
+
   test("names the link to other hosts, and the range", () => {
     expect(portOf(REPORT as never)).toBe("vxlan-6784");
     expect([

@@ -228,7 +228,7 @@ describe.if(isRoot)("the control API of a router", () => {
       const { overlay, notes } = made(target);
       expect(overlay.Kind).toBe(kind);
       expect(notes.filter((text) => text.includes("fast datapath"))).toEqual([
-        "encrypted connections have no fast datapath, only sleeve: the kernel lacks ESP; load ESP with AES-GCM on both hosts: 'modprobe esp4'",
+        "encrypted connections have no fast datapath, only sleeve: the kernel lacks ESP; 'weave doctor' says what the kernel needs",
       ]);
     },
   );

@@ -229,12 +229,15 @@ test("a kernel without ESP: said why, nothing kept, nothing to allow", () => {
   const host = kernel();
   host.world.lacking = 93;
   const { subject } = esp(host);
-  expect(subject.unavailable).toContain("the kernel lacks ESP with AES-GCM");
+  expect(subject.unavailable).toBe("the kernel lacks ESP with AES-GCM");
+  expect(subject.lacking).toStartWith(
+    "the kernel lacks ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ",
+  );
   expect(espKeepers(subject)).toEqual([]);
   const closed = new Esp(seededRandom(1n), PORT, undefined, () => {
     throw new Error("EPROTONOSUPPORT");
   });
-  expect(closed.unavailable).toContain("EPROTONOSUPPORT");
+  expect(closed.lacking).toContain("EPROTONOSUPPORT");
   expect(() => closed.kernel).toThrow("the kernel lacks ESP");
   closed.allowClear(US, B);
   closed.close();

@@ -155,7 +155,8 @@ describe("status, doctor and launch show the same", () => {
     const { reason, remedy } = overlayTrouble(cause, "reworded too", 6784);
     const { table, status, doctor } = shown({ cause, reason, remedy }, { name: "sleeve" }, "established");
     expect(status).toEqual([[reason, remedy]]);
-    expect(doctor).toEqual([[`${ADDRESS} is reached by sleeve only: ${reason}`, remedy]]);
+    const advice = cause === "no encryption" ? "see 'ESP'" : remedy;
+    expect(doctor).toEqual([[`${ADDRESS} is reached by sleeve only: ${reason}`, advice]]);
     expect(table).toContain(`${reason} remedy: ${remedy} `);
   });
 });

@@ -90,8 +90,10 @@ export class Esp {
   readonly #policies = new Map<string, SecurityPolicy>();
 
   readonly #nl: NetlinkSocket | undefined;
-  /** Why this kernel cannot encrypt; undefined where it can. */
+  /** Why this kernel cannot encrypt, in short; undefined where it can. */
   readonly unavailable: string | undefined;
+  /** The same with the options of the kernel and its error, for doctor. */
+  readonly lacking: string | undefined;
 
   /** Keeps what the router before us has left: the kernel still forwards by it. */
   constructor(
@@ -107,8 +109,8 @@ export class Esp {
       this.#left = states.list(nl).filter(({ reqid }) => reqid === port);
       probe(nl, states, this.#drawSpi(), port);
     } catch (error) {
-      const reason = reasonOf(error);
-      this.unavailable = `the kernel lacks ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reason}`;
+      this.unavailable = "the kernel lacks ESP with AES-GCM";
+      this.lacking = `${this.unavailable} (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM): ${reasonOf(error)}`;
     }
     this.#nl = nl;
   }

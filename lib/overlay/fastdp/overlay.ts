@@ -96,7 +96,7 @@ export class FastdpOverlay implements NamedOverlay {
     const { withoutFastdp } = this.datapath;
     if (withoutFastdp !== undefined) throw new OverlayError(withoutFastdp);
     if (params.sessionKey && this.esp.unavailable !== undefined) {
-      throw this.#unusable("no encryption", `cannot encrypt the fast datapath: ${this.esp.unavailable}`);
+      throw this.#unusable("no encryption", this.esp.unavailable);
     }
     const theirPort = fastdpPort(params.remotePort);
     if (params.outbound && theirPort !== this.config.port) {
