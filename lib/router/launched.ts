@@ -129,11 +129,14 @@ export function launchedText(launched: Shape<typeof Launched>): string {
     peerLines(each).map((line, i) => `${(i === 0 ? each.peer : "").padEnd(width)}  ${line}`),
   );
   const listed = rows.length > 0 ? rows : ["none named; others may connect to this host"];
+  const isAlone =
+    peers.some(({ state }) => state !== "self") && !peers.some(({ state }) => state === "connected");
   return printedLines([
     `weave is running (pid ${pid}, log ${log})`,
     `  name     ${name}(${nickname})`,
     `  range    ${range ?? "none: addresses are those that are named"}`,
     `  overlay  ${overlay}; ${encryption ? "encrypted" : "not encrypted"}`,
     ...listed.map((row, i) => `${i === 0 ? "  peers" : "       "}    ${row}`),
+    ...(isAlone ? ["  not connected to any peer yet: see 'weave status connections'"] : []),
   ]).trimEnd();
 }

@@ -99,6 +99,19 @@ test("the text has a line for each peer, and fits 80 columns", () => {
   ]);
 });
 
+test("the text ends with what to do where peers are named and none is connected", () => {
+  const last = (...targets: Parameters<typeof started>) =>
+    launchedText(launchedShape(started(...targets), { pid: 1, log: "", warnings: [] }))
+      .split("\n")
+      .at(-1);
+  const alone = "  not connected to any peer yet: see 'weave status connections'";
+  const refused = target("refused", { Reason: "the passwords of the two hosts differ" });
+  expect(last(refused, target("self"))).toBe(alone);
+  expect(last(refused, target("connected"))).not.toBe(alone);
+  expect(last(target("self"))).not.toBe(alone);
+  expect(last()).not.toBe(alone);
+});
+
 test("what a peer calls itself cannot move the cursor", () => {
   const evil = target("connected", { Peer: { Name: "5e:3a:00:00:00:02", NickName: "\u001b[2Jx\n" } });
   const shape = launchedShape(started(evil), { pid: 1, log: "", warnings: [] });
