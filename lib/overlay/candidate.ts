@@ -20,6 +20,8 @@ export interface CandidateParams extends OverlayParams {
 export interface CandidateConnection extends OverlayConnection {
   /** Undefined while frames must not go this way. */
   readonly route: Route | undefined;
+  /** Bytes of payload that the path carries, as tested; undefined where no test has passed. */
+  readonly pathMtu?: number | undefined;
   /** Another overlay's frames do not get through any more: test whether the path MTU has shrunk. */
   suspect?(): void;
 }

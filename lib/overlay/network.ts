@@ -15,7 +15,7 @@ import type { Datapath } from "./datapath/datapath.ts";
 import { LEAST_MTU } from "./encapsulation.ts";
 import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
-import { ACKNOWLEDGES, TESTS_PATHS } from "./fastdp/protocol.ts";
+import { ACKNOWLEDGES, MAX_MTU, TESTS_PATHS } from "./fastdp/protocol.ts";
 import type { FlowCache } from "./flowcache/flowcache.ts";
 import { NetworkMtu, type NetworkMtuParams } from "./networkmtu.ts";
 import { PeerIds } from "./peerid.ts";
@@ -93,10 +93,7 @@ export class NetworkOverlay implements Overlay {
       port: fastdpPort(port),
       flowCache: flowCache !== undefined,
     };
-    const changed = () => {
-      this.#tables.schedule();
-      this.#measured();
-    };
+    const changed = () => this.#changed();
     const { fixed, agreed } = config.mtu;
     this.mtu = new NetworkMtu({
       fixed,
@@ -206,19 +203,27 @@ export class NetworkOverlay implements Overlay {
       log: this.log,
       clock: this.clock,
       confirmed: (connection) => this.#connections.set(peer, connection),
-      changed: () => this.#tables.schedule(),
+      changed: () => this.#changed(),
       stopped: (connection) => {
         if (this.#connections.get(peer) === connection) this.#connections.delete(peer);
-        this.#tables.schedule();
+        this.#changed();
       },
     });
+  }
+
+  /** An overlay, its route, or what its path carries has changed. */
+  #changed(): void {
+    this.#tables.schedule();
+    this.#measured();
   }
 
   /** Tell the network what our paths carry. */
   #measured(): void {
     let least: { mtu: number; by: PeerName } | undefined;
-    for (const [peer, mtu] of this.#fastdp.pathMtus())
+    for (const [peer, { pathMtu = 0 }] of this.#connections) {
+      const mtu = Math.min(MAX_MTU, pathMtu);
       if (mtu >= LEAST_MTU && mtu < (least?.mtu ?? Number.POSITIVE_INFINITY)) least = { mtu, by: peer.name };
+    }
     this.mtu.measured(least);
   }
 

@@ -48,7 +48,7 @@ export interface SwitchOptions {
   readonly clock?: Clock;
   confirmed(connection: SwitchedConnection): void;
   stopped(connection: SwitchedConnection): void;
-  /** Called when another overlay is used, or the one in use has another route. */
+  /** Called when another overlay is used, the one in use has another route, or `pathMtu` may have changed. */
   changed(): void;
 }
 
@@ -113,6 +113,17 @@ export class SwitchedConnection implements OverlayConnection {
   /** Return the route by an overlay of that kind, in use or not. */
   routeBy(kind: Route["kind"]): Route | undefined {
     return this.#candidates.map(({ connection }) => connection?.route).find((route) => route?.kind === kind);
+  }
+
+  /**
+   * Return what the path carries, in bytes of payload, by the best overlay that works or has measured it; undefined as long as
+   * that has not. So a short trouble with an overlay does not change the MTU of the network.
+   */
+  get pathMtu(): number | undefined {
+    const best = this.#candidates.find(
+      ({ connection, trouble }) => connection && (trouble === undefined || connection.pathMtu !== undefined),
+    );
+    return best?.connection?.pathMtu;
   }
 
   confirm(): void {
@@ -236,12 +247,14 @@ export class SwitchedConnection implements OverlayConnection {
 
   #health(candidate: Candidate, trouble: OverlayTrouble | undefined): void {
     if (this.#stopped) return;
+    const { pathMtu } = this;
     candidate.trouble = trouble;
     this.#log(
       trouble === undefined ? `${candidate.name} works again` : `${candidate.name}: ${trouble.reason}`,
     );
     if (trouble !== undefined) this.#suspect(candidate);
     this.#settle();
+    this.#reportPath(pathMtu);
   }
 
   #suspect(troubled: Candidate): void {
@@ -250,11 +263,18 @@ export class SwitchedConnection implements OverlayConnection {
 
   #fail(candidate: Candidate, error: Error): void {
     if (this.#stopped) return;
+    const { pathMtu } = this;
     this.#log(`${candidate.name}: ${error.message}`);
     candidate.connection = undefined;
     candidate.trouble = troubleOf(error, candidate.port);
     this.#suspect(candidate);
     this.#settle();
+    this.#reportPath(pathMtu);
+  }
+
+  /** Report that trouble has changed what is known of the path, which may be where the overlay in use stays. */
+  #reportPath(before: number | undefined): void {
+    if (!this.#stopped && this.pathMtu !== before) this.options.changed();
   }
 
   #choose(): void {

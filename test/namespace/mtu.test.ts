@@ -1,6 +1,7 @@
 // --mtu auto: routers measure what their paths carry, agree on the least, and tell containers, under established connections.
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
+import { encapsulationOf } from "../../lib/overlay/encapsulation.ts";
 import { eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, podCommand } from "../support/pods.ts";
 
@@ -233,4 +234,40 @@ test("--mtu BYTES stays, and rules those that measure; a CNI configuration gets 
   const config = { cniVersion: "1.1.0", name: "weave", type: "weave-net", mtu: 9000 };
   const { stdout } = await a.cni("ADD", config, { id: crypto.randomUUID(), netns });
   expect(JSON.parse(stdout).interfaces[1].mtu).toBe(1300);
+}, 300_000);
+
+test("a network that gets a password carries less, whichever overlay encrypts; and packets of that size pass", async () => {
+  hosts = await Hosts.create("mte", 2);
+  const [a, b] = hosts.hosts as [Host, Host];
+  const launchAll = async (...password: string[]) => {
+    for (const host of [a, b])
+      await host.weave("launch", "--nickname", host.name, "--ipalloc-init=consensus=2", ...password, a.ip);
+  };
+  await launchAll();
+  const one = await addPod(hosts, a, "one");
+  const two = await addPod(hosts, b, "two");
+  for (const host of [a, b]) await agreed(host, 1450);
+  for (const host of [a, b]) await host.weave("stop");
+  await launchAll("--password=s3cr3t");
+  const overlay = await eventually(
+    "an encrypted connection",
+    async () => {
+      const [connection] = JSON.parse(await a.weave("report")).Router.Connections;
+      return connection?.State === "established" ? connection.Attrs : undefined;
+    },
+    (attributes) => attributes?.name !== undefined,
+  );
+  const least = 1500 - encapsulationOf(overlay);
+  expect(least).toBeLessThan(1450);
+  for (const host of [a, b]) {
+    await agreed(host, least);
+    expect((await mtuOf(host)).by).toMatch(/^auto: the path from .* to /);
+  }
+  for (const [from, to] of [
+    [one, two],
+    [two, one],
+  ] as const) {
+    await knows(from, to, least);
+    await carries(from, to, least);
+  }
 }, 300_000);

@@ -348,6 +348,8 @@ describe("the switch between overlays", () => {
     const params = new Map<string, CandidateParams>();
     const sent: string[] = [];
     const events: string[] = [];
+    /** What tests of each overlay have found, in bytes. */
+    const measured = new Map<string, number>();
     const named: NamedOverlay[] = overlays.map((name) => ({
       name,
       port: 6_784,
@@ -359,6 +361,9 @@ describe("the switch between overlays", () => {
           stop: () => events.push(`${name} stopped`),
           attributes: () => ({ name }),
           route: { kind: "sleeve", link: overlays.indexOf(name) },
+          get pathMtu() {
+            return measured.get(name);
+          },
         };
       },
     }));
@@ -388,8 +393,31 @@ describe("the switch between overlays", () => {
         changed: () => events.push("changed"),
       },
     );
-    return { connection, params, sent, events };
+    return { connection, params, sent, events, measured };
   }
+
+  test("carries what the best overlay has measured; what a worse one has, where that cannot or does not work", () => {
+    const { connection, params, measured, events } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
+    const changes = () => events.filter((event) => event === "changed").length;
+    const [fastdp, sleeve] = [params.get("fastdp"), params.get("sleeve")];
+    sleeve?.established();
+    measured.set("sleeve", 1_438);
+    // It may still be established.
+    expect(connection.pathMtu).toBeUndefined();
+    const before = changes();
+    fastdp?.health(overlayTrouble("silent", "silent", 6_784));
+    expect([connection.pathMtu, changes() > before]).toEqual([1_438, true]);
+    fastdp?.health(undefined);
+    fastdp?.established();
+    expect(connection.pathMtu).toBeUndefined();
+    measured.set("fastdp", 1_450);
+    expect(connection.pathMtu).toBe(1_450);
+    // For a short trouble the MTU of the network stays.
+    fastdp?.health(overlayTrouble("silent", "silent", 6_784));
+    expect(connection.pathMtu).toBe(1_450);
+    fastdp?.failed(new Error("no VXLAN"));
+    expect(connection.pathMtu).toBe(1_438);
+  });
 
   test("uses what both have, the first that is established, and says why it is not the better one", () => {
     const { connection, params, events } = prepare("sleeve fastdp other", ["fastdp", "sleeve"]);

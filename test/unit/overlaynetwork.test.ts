@@ -1,12 +1,41 @@
 // The overlay of a router: what it says of its connections, and what follows from their beginnings and ends.
 import { describe, expect, test } from "bun:test";
-import { UNKNOWN_PEER } from "../../lib/mesh/name.ts";
+import { TAG } from "../../lib/mesh/message.ts";
+import { nameFromNumber, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
+import { CONTROL } from "../../lib/overlay/sleeve/format.ts";
 import { overlayTrouble } from "../../lib/overlay/trouble.ts";
 import { monotonicNow } from "../../lib/sys/clocks.ts";
 import { overlayNetwork, THERE } from "../support/overlaynetwork.ts";
 
 const MINUTE = 60_000;
+
+describe("a path that only sleeve carries", () => {
+  const SESSION = new Uint8Array(32).fill(5);
+
+  test.each([
+    ["plain", undefined, 1_438],
+    ["encrypted", SESSION, 1_414],
+  ])("limits the network to what it carries, %s, also where that was more before", (_, sessionKey, mtu) => {
+    const changes: number[] = [];
+    const params = { fixed: undefined, agreed: 1_450, accept: async () => {} };
+    const { connect, clock, engines, overlay, other } = overlayNetwork(
+      overlayTrouble("no VXLAN", "no VXLAN", 6_784),
+      { mtu: { ...params, changed: (bytes) => changes.push(bytes) } },
+    );
+    const connection = connect({ sessionKey });
+    const say = (tag: number, ...bytes: number[]) =>
+      connection.control(TAG.overlayControl, Uint8Array.of(0, tag, ...bytes));
+    say(CONTROL.established);
+    clock.advance(300);
+    engines[0]?.say({ type: "tooBig", index: 0, mtu: 1_500 });
+    expect(changes).toEqual([]);
+    say(CONTROL.mtuVerified, mtu >> 8, mtu & 0xff);
+    expect(changes).toEqual([mtu]);
+    expect(overlay.mtu.limit).toEqual({ peer: nameFromNumber(1n), to: other.name, why: "path", mtu });
+    connection.stop();
+  });
+});
 
 describe("connections to one peer", () => {
   test("the end of one before leaves the one after it in use", () => {

@@ -811,6 +811,7 @@ describe("a path", () => {
       "0 changed 1438 false",
       "0 test 1438",
       "1 log verified an effective MTU of 1438",
+      "1 changed 1438 false",
     ]);
     subject.fragmentsReceived();
     expect(take()).toEqual(["1 changed 1438 true"]);

@@ -95,9 +95,12 @@ describe("a forwarder of sleeve", () => {
     subject.tooBig(1500);
     expect(subject.attributes()).toMatchObject({ mtu: 1500 - overhead() });
     expect(sizes()).toEqual([mtuTestSize(1438)]);
+    expect(subject.pathMtu).toBeUndefined();
+    const before = seen.settings.length;
     subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
     subject.control(CONTROL.mtuVerified, Uint8Array.of(5));
     expect(subject.attributes()).toEqual({ name: "sleeve", mtu: 1438 });
+    expect([subject.pathMtu, seen.settings.length > before]).toEqual([1438, true]);
   });
 
   test("a path that no frames take is tested later; at once when they do, or the other path is in doubt", () => {

@@ -215,13 +215,6 @@ export class FastdpOverlay implements NamedOverlay {
     };
   }
 
-  /** Return what paths to neighbours carry, in bytes of payload; without those that nothing has passed. */
-  pathMtus(): [Peer, number][] {
-    return [...this.#forwarders].flatMap(([peer, { pathMtu }]) =>
-      pathMtu === undefined ? [] : [[peer, pathMtu]],
-    );
-  }
-
   /** The MTU of the network has changed. */
   mtuChanged(): void {
     for (const forwarder of [...this.#forwarders.values()]) forwarder.mtuChanged();

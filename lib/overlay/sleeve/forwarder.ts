@@ -117,6 +117,11 @@ export class SleeveForwarder implements OverlayConnection {
     return this.#confirmed && !this.#stopped && this.#remote !== undefined;
   }
 
+  /** Bytes of payload that the path carries, as tested; undefined as long as no search has ended. */
+  get pathMtu(): number | undefined {
+    return this.usable ? this.#path.measured : undefined;
+  }
+
   /** Heartbeats are fast: the peer has not acknowledged, or our kernel refuses datagrams. */
   get hurried(): boolean {
     return this.#confirmed && (!this.#acknowledgedOurs || this.#refusedSince !== undefined);

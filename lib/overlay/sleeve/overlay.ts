@@ -70,7 +70,7 @@ export class SleeveOverlay implements NamedOverlay {
     private readonly config: SleeveConfig,
     private readonly clock: Clock,
     private readonly log: Log,
-    /** Called when a forwarder becomes usable or unusable. */
+    /** Called when a forwarder becomes usable or unusable, or what its path carries changes. */
     private readonly changed: () => void,
     /** Called when the TAP link was removed. */
     private readonly tapRemoved: () => void,
@@ -217,6 +217,9 @@ export class SleeveOverlay implements NamedOverlay {
       },
       get route() {
         return forwarder.usable ? { kind: "sleeve" as const, link: index } : undefined;
+      },
+      get pathMtu() {
+        return forwarder.pathMtu;
       },
     };
   }

@@ -72,6 +72,11 @@ export class Path {
     });
   }
 
+  /** What tests have found that the path carries; undefined as long as none has ended. */
+  get measured(): number | undefined {
+    return this.#verified ? this.mtu : undefined;
+  }
+
   /** Ask the kernel what the path takes while it is whole: later, it may have cached less. */
   look(): void {
     this.params.askKernel();
@@ -162,9 +167,11 @@ export class Path {
   }
 
   #found(mtu: number): void {
-    if (mtu !== this.mtu || !this.#verified) this.params.log(`verified an effective MTU of ${mtu}`);
+    const isFirst = !this.#verified;
+    if (mtu !== this.mtu || isFirst) this.params.log(`verified an effective MTU of ${mtu}`);
     this.#setMtu(mtu);
     this.#verified = true;
+    if (isFirst) this.params.changed();
     const limit = this.#growTo;
     this.#growTo = 0;
     if (limit > mtu) this.#search.grow(mtu, limit);
