@@ -1,5 +1,5 @@
-// One connection's part of the fast datapath, as a pure state machine (weave: router/fastdp.go): fast heartbeats until the
-// peer acknowledges them, slow ones after that; heartbeats of the peer; and whether frames still get through.
+// One connection's part of the fast datapath, as a pure state machine (weave: router/fastdp.go): heartbeats to the peer
+// (schedule.ts) and from it, and whether frames still get through.
 //
 // The original acknowledges only the first heartbeat: of its path it can only be known that it has fallen silent. Peers
 // with the feature ACKNOWLEDGES acknowledge each heartbeat that closely follows another, as they do while pods talk: the
@@ -7,7 +7,6 @@
 // missing heartbeat is reported, and makes them fast for a while. A busy peer answers late, and its path is not blocked:
 // before it is held to be, the peer is asked over the control connection, and answers once it has looked for heartbeats.
 import type { IPv4 } from "../../address/ipv4.ts";
-import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
 import type { CandidateConnection, Route } from "../candidate.ts";
@@ -15,36 +14,16 @@ import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import { Meter } from "../meter.ts";
 import { isTransient, refusal } from "../refusal.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
-import { FastdpPath } from "./path.ts";
-import {
-  CONTROL,
-  decodeAnswer,
-  decodeQuestion,
-  encodeAnswer,
-  encodeQuestion,
-  FIRST_TEST,
-  type ForwarderParams,
-} from "./protocol.ts";
+import { FastdpPath, testAnswer } from "./path.ts";
+import { CONTROL, decodeAnswer, encodeQuestion, FIRST_TEST, type ForwarderParams } from "./protocol.ts";
+import { HeartbeatSchedule, SLOW_HEARTBEAT_MS } from "./schedule.ts";
 
-/** Fast until the first is acknowledged, and while one is missing. */
-export const FAST_HEARTBEAT_MS = 500;
-/** While frames come from the peer. */
-const ACTIVE_HEARTBEAT_MS = 1_000;
-export const SLOW_HEARTBEAT_MS = 10_000;
 /** The path is active for so long after a frame. */
 const ACTIVE_MS = 5_000;
-/** An acknowledgement is expected for a heartbeat sent within this after another … */
-const CLOSE_MS = 3_000;
-/** … and given to one that arrives within this: one in between may be lost. */
+/** An acknowledgement is given to a heartbeat that arrives within this after another: one in between may be lost. */
 const ACKNOWLEDGED_MS = 5_000;
 /** A slow heartbeat counts as missing after this; either end may poll late. */
 const MISSING_MS = SLOW_HEARTBEAT_MS + 2_500;
-/** An idle path gets short heartbeats, and one of full length after this, which tests the MTU. */
-const WHOLE_MS = 3 * SLOW_HEARTBEAT_MS;
-/** An idle peer acknowledges within this. */
-const LOOK_MS = 1_500;
-/** After so many heartbeats without an acknowledgement the peer is asked for them. */
-const UNACKNOWLEDGED = 3;
 /** Errors in a row from our own kernel until they count as trouble. */
 const REFUSALS = 3;
 /** Acknowledgements in a row until the path counts as working again. */
@@ -65,7 +44,6 @@ export class Forwarder implements CandidateConnection {
   remoteAddress: IPv4;
   #confirmed = false;
   #stopped = false;
-  #acknowledgedOurs = false;
   #acknowledgedTheirs = false;
   /** Trouble with heartbeats. */
   #trouble: OverlayTrouble | undefined;
@@ -75,16 +53,12 @@ export class Forwarder implements CandidateConnection {
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
   #lastFrame = Number.NEGATIVE_INFINITY;
-  #lastSent = Number.NEGATIVE_INFINITY;
-  #lastWhole = Number.NEGATIVE_INFINITY;
-  /** Heartbeats without an acknowledgement; whether the peer has been asked for them. */
-  #unacknowledged = 0;
+  readonly #schedule: HeartbeatSchedule;
+  /** The peer has been asked for acknowledgements. */
   #asked = false;
   /** The peer has answered, before the path was established, that it has received no heartbeat. */
-  #missed = false;
+  #reportedNone = false;
   #acknowledgements = 0;
-  /** Errors in a row from our own kernel. */
-  #refusals = 0;
   #confirmedAt = 0;
   #received: Meter | undefined;
   #sent: Meter | undefined;
@@ -97,6 +71,7 @@ export class Forwarder implements CandidateConnection {
 
   constructor(private readonly params: ForwarderParams) {
     this.remoteAddress = params.remoteAddress;
+    this.#schedule = new HeartbeatSchedule(params.acknowledges);
     this.#secured = !params.security.encrypted;
     this.#lastHeard = params.clock.now();
     const { tests } = params;
@@ -132,8 +107,7 @@ export class Forwarder implements CandidateConnection {
 
   /** Heartbeats have to be polled for often. */
   get watched(): boolean {
-    const missing = this.#unacknowledged > 0 || this.#refusals > 0;
-    return !this.established || missing || this.#trouble !== undefined || this.#active;
+    return !this.established || this.#schedule.isMissing || this.#trouble !== undefined || this.#active;
   }
 
   confirm(): void {
@@ -159,9 +133,9 @@ export class Forwarder implements CandidateConnection {
   /** The MTU of the network has changed: where tests of that size have passed, trouble with larger frames is over. */
   mtuChanged(): void {
     if (!this.usable || this.#trouble === undefined) return;
-    const fits = (this.pathMtu ?? 0) >= this.params.mtu() && this.#refusals === 0;
+    const fits = (this.pathMtu ?? 0) >= this.params.mtu() && this.#schedule.refusals === 0;
     if (!fits || !this.established) return this.#sendNow();
-    this.#unacknowledged = 0;
+    this.#schedule.unacknowledged = 0;
     this.#setTrouble(undefined);
   }
 
@@ -173,7 +147,10 @@ export class Forwarder implements CandidateConnection {
       else this.#offer = message.slice();
     }
     if (tag === CONTROL.heartbeatAck) this.#takeAcknowledgement();
-    if (tag === CONTROL.anyTest) this.#answerTest(message);
+    if (tag === CONTROL.anyTest && this.params.tests) {
+      const answer = testAnswer(message, this.params.tests.last(), this.remoteAddress);
+      if (answer) this.params.sendControl(CONTROL.testReceived, answer);
+    }
     if (tag === CONTROL.testReceived) {
       const answer = decodeAnswer(message);
       if (answer) this.#path?.answered(answer);
@@ -183,27 +160,19 @@ export class Forwarder implements CandidateConnection {
       this.params.look();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }
-    if (tag === CONTROL.missingHeartbeat) this.#unacknowledged = Math.max(1, this.#unacknowledged);
+    if (tag === CONTROL.missingHeartbeat)
+      this.#schedule.unacknowledged = Math.max(1, this.#schedule.unacknowledged);
     if (tag === CONTROL.noMoreHeartbeats) {
       this.#asked = false;
       if (!this.established) {
         this.params.look();
         if (!this.established) this.#noneCame();
-      } else if (this.#unacknowledged >= UNACKNOWLEDGED && this.#refusals === 0) {
+      } else if (this.#schedule.hasToAsk && this.#schedule.refusals === 0) {
         this.#acknowledgements = 0;
         this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
         this.#path?.suspect();
       }
     }
-  }
-
-  #answerTest(message: Uint8Array): void {
-    const asked = decodeQuestion(message);
-    if (asked === undefined || !this.params.tests) return;
-    const last = this.params.tests.last();
-    const isTest = last !== undefined && last.size >= FIRST_TEST && last.sender === this.remoteAddress;
-    const [mark, mtu] = isTest ? [last.size, last.length - ETHERNET_HEADER] : [0, 0];
-    this.params.sendControl(CONTROL.testReceived, encodeAnswer({ asked, mark, mtu }));
   }
 
   /** Take a heartbeat that claims to be of this connection's peer. */
@@ -229,8 +198,8 @@ export class Forwarder implements CandidateConnection {
     }
     this.#maybeEstablish();
     // The peer was not ready for the heartbeats that we sent before.
-    if (first && this.params.acknowledges && !this.#acknowledgedOurs) this.#sendNow();
-    if (!this.params.acknowledges && this.#refusals === 0) this.#setTrouble(undefined);
+    if (first && this.params.acknowledges && !this.#schedule.acknowledged) this.#sendNow();
+    if (!this.params.acknowledges && this.#schedule.refusals === 0) this.#setTrouble(undefined);
   }
 
   /** Frames of the peer's pods have come in: it is alive, and the path active. */
@@ -299,11 +268,10 @@ export class Forwarder implements CandidateConnection {
   }
 
   #takeAcknowledgement(): void {
-    this.#acknowledgedOurs = true;
-    this.#unacknowledged = 0;
+    this.#schedule.acknowledge();
     this.#acknowledgements++;
     this.#maybeEstablish();
-    if (this.params.acknowledges && this.#acknowledgements >= RECOVERED && this.#refusals === 0)
+    if (this.params.acknowledges && this.#acknowledgements >= RECOVERED && this.#schedule.refusals === 0)
       this.#setTrouble(undefined);
   }
 
@@ -311,14 +279,8 @@ export class Forwarder implements CandidateConnection {
     return this.params.clock.now() - this.#lastFrame < ACTIVE_MS;
   }
 
-  /** No trouble and no traffic. */
-  get #idle(): boolean {
-    const sound = this.established && this.#trouble === undefined && this.#unacknowledged === 0;
-    return sound && this.params.acknowledges && !this.#active;
-  }
-
   #maybeEstablish(): void {
-    if (this.established || !this.#acknowledgedOurs || !this.#acknowledgedTheirs) return;
+    if (this.established || !this.#schedule.acknowledged || !this.#acknowledgedTheirs) return;
     this.established = true;
     this.#trouble = undefined;
     this.params.established();
@@ -347,29 +309,19 @@ export class Forwarder implements CandidateConnection {
   }
 
   #sendNow(): void {
-    this.#lastSent = Number.NEGATIVE_INFINITY;
+    this.#schedule.hurry();
     this.#sendDue();
   }
 
   #sendDue(): void {
-    const now = this.params.clock.now();
-    const waits = this.#asked && !this.established;
-    if (!this.#secured || waits || now - this.#lastSent < this.#interval) return;
-    const close = now - this.#lastSent < CLOSE_MS;
-    this.#lastSent = now;
-    const whole = !this.#idle || now - this.#lastWhole >= WHOLE_MS;
-    if (whole) this.#lastWhole = now;
-    if (!this.#send(whole)) return;
+    if (!this.#secured || (this.#asked && !this.established)) return;
+    const troubled = this.#trouble !== undefined;
+    const path = { established: this.established, troubled, active: this.#active };
+    const due = this.#schedule.next(this.params.clock.now(), path);
+    if (!due || !this.#send(due.whole)) return;
     // Tests may hide a heartbeat: the peer sees the last frame only.
-    if ((close && !this.#path?.searching) || !this.established) this.#unacknowledged++;
-    if (
-      this.established &&
-      this.params.acknowledges &&
-      this.#unacknowledged >= UNACKNOWLEDGED &&
-      !this.#asked
-    ) {
-      this.#ask();
-    }
+    if ((due.close && !this.#path?.searching) || !this.established) this.#schedule.unacknowledged++;
+    if (this.established && this.params.acknowledges && this.#schedule.hasToAsk && !this.#asked) this.#ask();
   }
 
   /** Ask the peer to acknowledge the heartbeats that it has received. */
@@ -383,8 +335,8 @@ export class Forwarder implements CandidateConnection {
    * have come before the peer was ready.
    */
   #noneCame(): void {
-    const first = !this.#missed;
-    this.#missed = true;
+    const first = !this.#reportedNone;
+    this.#reportedNone = true;
     if (first) {
       this.#sendNow();
       return this.#ask();
@@ -404,31 +356,22 @@ export class Forwarder implements CandidateConnection {
     if (errno === 0 || isTransient(errno)) {
       this.#path?.covered();
       // Of peers with ACKNOWLEDGES, acknowledgements end the trouble.
-      if (this.#refusals > 0 && this.established && !this.params.acknowledges) this.#setTrouble(undefined);
-      this.#refusals = 0;
+      if (this.#schedule.refusals > 0 && this.established && !this.params.acknowledges)
+        this.#setTrouble(undefined);
+      this.#schedule.refusals = 0;
       return true;
     }
-    this.#refusals++;
+    this.#schedule.refusals++;
     this.#acknowledgements = 0;
-    if (this.#refusals >= REFUSALS || errno === EMSGSIZE)
+    if (this.#schedule.refusals >= REFUSALS || errno === EMSGSIZE)
       this.#setTrouble(refusal("heartbeats cannot be sent", errno, this.params.port));
     return false;
-  }
-
-  get #interval(): number {
-    if (!this.#acknowledgedOurs) return FAST_HEARTBEAT_MS;
-    if (this.#refusals > 0) return this.#trouble === undefined ? FAST_HEARTBEAT_MS : ACTIVE_HEARTBEAT_MS;
-    if (!this.params.acknowledges) return SLOW_HEARTBEAT_MS;
-    if (this.#trouble !== undefined) return ACTIVE_HEARTBEAT_MS;
-    if (this.#unacknowledged === 0) return this.#active ? ACTIVE_HEARTBEAT_MS : SLOW_HEARTBEAT_MS;
-    // An idle peer polls once a second only: give it time for the first.
-    return this.#unacknowledged === 1 && !this.#active ? LOOK_MS : FAST_HEARTBEAT_MS;
   }
 
   /** A new path has had the time that it needs, if both ends look for heartbeats. */
   get #isLate(): boolean {
     const time = this.params.clock.now() - this.#confirmedAt;
-    return !this.established && time > FIRST_MS && this.#refusals === 0;
+    return !this.established && time > FIRST_MS && this.#schedule.refusals === 0;
   }
 
   #silent(what: string): OverlayTrouble {
@@ -444,14 +387,14 @@ export class Forwarder implements CandidateConnection {
         if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
       } else if (
         this.#isLate ||
-        (!this.#missed && !this.#acknowledgedOurs && now - this.#confirmedAt >= ASK_MS)
+        (!this.#reportedNone && !this.#schedule.acknowledged && now - this.#confirmedAt >= ASK_MS)
       )
         this.#ask();
     } else if (this.params.acknowledges) {
       if (now - this.#lastHeartbeat < MISSING_MS) return;
       this.#lastHeartbeat = now;
       this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
-    } else if (now - this.#lastHeard > SILENCE_MS && this.#refusals === 0) {
+    } else if (now - this.#lastHeard > SILENCE_MS && this.#schedule.refusals === 0) {
       this.#setTrouble(this.#silent(`nothing heard for ${SILENCE_MS / 1000} s`));
     }
   }

@@ -1,9 +1,12 @@
 // What the path of one connection carries by VXLAN, tested with frames that the peer acknowledges over the control
 // connection: when the connection starts, when frames of full length are refused or lost, and for growth. Of the tests that
 // are sent together, the smallest first, the peer acknowledges the last that came. Pure: sends by functions; takes a clock.
+import type { IPv4 } from "../../address/ipv4.ts";
+import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock } from "../../clock/clock.ts";
+import type { ReceivedHeartbeat } from "../datapath/maps.ts";
 import { PathMtu } from "../pathmtu.ts";
-import { FIRST_TEST, TESTS, type TestAnswer } from "./protocol.ts";
+import { decodeQuestion, encodeAnswer, FIRST_TEST, TESTS, type TestAnswer } from "./protocol.ts";
 
 /** Interval of asking the kernel for its limit. */
 const LIMIT_MS = 10_000;
@@ -195,4 +198,17 @@ export class FastdpPath {
     this.mtu = mtu;
     this.params.changed();
   }
+}
+
+/** Answer anyTest by the last heartbeat or test that the peer at `sender` has sent; undefined for a message that is none. */
+export function testAnswer(
+  question: Uint8Array,
+  last: ReceivedHeartbeat | undefined,
+  sender: IPv4,
+): Uint8Array | undefined {
+  const asked = decodeQuestion(question);
+  if (asked === undefined) return undefined;
+  const isTest = last !== undefined && last.size >= FIRST_TEST && last.sender === sender;
+  const [mark, mtu] = isTest ? [last.size, last.length - ETHERNET_HEADER] : [0, 0];
+  return encodeAnswer({ asked, mark, mtu });
 }
