@@ -6,7 +6,7 @@ const LONGEST_MS = 5_000;
 
 export class ActiveTime {
   #last: number;
-  #missed = 0;
+  #suspended = 0;
 
   /** `elapsed`: milliseconds of a monotonic clock. */
   constructor(private readonly elapsed: () => number) {
@@ -17,8 +17,8 @@ export class ActiveTime {
   now(): number {
     const elapsed = this.elapsed();
     const gap = elapsed - this.#last;
-    if (gap > LONGEST_MS) this.#missed += gap;
+    if (gap > LONGEST_MS) this.#suspended += gap;
     this.#last = elapsed;
-    return elapsed - this.#missed;
+    return elapsed - this.#suspended;
   }
 }

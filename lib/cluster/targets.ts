@@ -4,27 +4,27 @@ import type { Log } from "../log/log.ts";
 import { reasonOf } from "../sys/reason.ts";
 
 export class RouterTargets {
-  #told: string;
+  #set: string;
 
-  /** `told`: the router's targets at the start. */
+  /** `initial`: the router's targets at the start. */
   constructor(
     private readonly api: ApiClient,
     private readonly log: Log,
-    told: readonly string[],
+    initial: readonly string[],
   ) {
-    this.#told = told.join();
+    this.#set = initial.join();
   }
 
   /** Replace the router's targets if they differ. A refused list counts as not set. */
   async tell(peers: readonly string[]): Promise<void> {
-    if (peers.join() === this.#told) return;
-    this.#told = peers.join();
+    if (peers.join() === this.#set) return;
+    this.#set = peers.join();
     const form = new URLSearchParams({ replace: "true" });
     for (const peer of peers) form.append("peer", peer);
     try {
       await this.api("POST", "/connect", { form });
     } catch (error) {
-      this.#told = "";
+      this.#set = "";
       this.log.warning(reasonOf(error));
     }
   }

@@ -144,11 +144,11 @@ export class Peers {
     const peer = known ?? this.#add(new Peer(summary));
     if (!peer) return this.#refuse(`peer ${summary.name}`);
     if (!known) this.#shortIds.add(peer, changes);
-    const isNews = !known || this.#supersede(known, summary, changes);
-    if (!isNews && !this.#canComplete(peer, summary)) return;
+    const isNewer = !known || this.#supersede(known, summary, changes);
+    if (!isNewer && !this.#canComplete(peer, summary)) return;
     this.#connect(peer, connections);
-    // What was cut is news once it is whole.
-    if (isNews || !peer.incomplete) fresh.add(peer.name);
+    // A truncated peer counts as changed once it is complete.
+    if (isNewer || !peer.incomplete) fresh.add(peer.name);
   }
 
   /** Forget unreachable peers in the next turn: many connections may end at once. */

@@ -239,8 +239,9 @@ export class MeshRouter implements ConnectionHost {
   }
 
   /**
-   * Ask those next to inconsistent peers about them, by sending what we have. Neighbours of our kind are left out: each broadcasts
-   * its changes to all its neighbours, and a connection loses none. What seems to be missing there is late, as routers are busy.
+   * Send what we have of inconsistent peers to the next hop to each, which answers with anything newer. Neighbours that announce
+   * ASK_CHANNEL are not asked about themselves: they broadcast their changes to all their neighbours, and a connection loses
+   * none. What seems to be missing is delayed.
    */
   *#askAboutInconsistent(ms: number): Work {
     const names = yield* this.#topology.inconsistentPeers();

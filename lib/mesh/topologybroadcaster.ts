@@ -43,9 +43,9 @@ export class TopologyBroadcaster {
   #last = "";
   #stopped = false;
   /** The connection on which everything was last sent. */
-  #told: LocalConnection | undefined;
-  /** A neighbour has received everything: its connection was still there CONFIRMATION_DELAY_MS later. */
-  #isKnown = false;
+  #sentAllOn: LocalConnection | undefined;
+  /** A neighbour has received everything: its connection was open CONFIRMATION_DELAY_MS later. */
+  #hasSentAll = false;
 
   constructor(
     private readonly host: TopologyBroadcasterHost,
@@ -120,17 +120,17 @@ export class TopologyBroadcaster {
     if (connection.ended || this.#stopped) return true;
     if (this.#othersKnow && this.#knownToOthers(connection.remote, before, confirmed)) return false;
     this.host.channels.sendAll(connection);
-    this.#told = connection;
-    if (!this.#isKnown)
+    this.#sentAllOn = connection;
+    if (!this.#hasSentAll)
       this.host.clock.after(CONFIRMATION_DELAY_MS, () => {
-        this.#isKnown ||= !connection.ended;
+        this.#hasSentAll ||= !connection.ended;
       });
     return true;
   }
 
   /** Whether neighbours know what we know: at our start, they lack what we read from disk, such as our names. */
   get #othersKnow(): boolean {
-    return this.#isKnown || this.#told?.ended === false;
+    return this.#hasSentAll || this.#sentAllOn?.ended === false;
   }
 
   /**

@@ -31,7 +31,7 @@ export const RECORD_MS = 5_000;
 /** A new router that has measured nothing announces its MTU this long after it has met others. */
 export const MEASURE_MS = 3_000;
 /** Delay of evaluating new records, and of passing on those that neighbours unicast: routers that start together send many. */
-export const NEWS_MS = 200;
+export const BATCH_MS = 200;
 /** Delay of a record that supersedes one of an earlier run of ours, or of an impostor. */
 export const CORRECT_MS = 100;
 /** Records of peers that the topology does not have yet. */
@@ -74,7 +74,7 @@ interface Known {
   /** Since when it is no longer in the mesh. */
   goneAt?: number | undefined;
   /** It has our record, as our neighbour. */
-  told?: boolean;
+  hasOurs?: boolean;
 }
 
 export class NetworkMtu implements Gossiper {
@@ -98,7 +98,7 @@ export class NetworkMtu implements Gossiper {
   #published = false;
   readonly #correcting: Soon;
   /** New records to pass on to neighbours. */
-  readonly #news = new Map<PeerName, MtuRecord>();
+  readonly #toPassOn = new Map<PeerName, MtuRecord>();
   readonly #passing: Soon;
   readonly #evaluating: Soon;
   #strangersForgottenAt = Number.NEGATIVE_INFINITY;
@@ -108,8 +108,8 @@ export class NetworkMtu implements Gossiper {
     const { fixed, agreed, self, clock } = params;
     this.#correcting = new Soon(clock, () => this.#publish());
     this.#passing = new Soon(clock, () => {
-      this.#channel?.neighbours(new MtuGossip(new Map(this.#news)));
-      this.#news.clear();
+      this.#channel?.neighbours(new MtuGossip(new Map(this.#toPassOn)));
+      this.#toPassOn.clear();
     });
     this.#evaluating = new Soon(clock, () => this.evaluate());
     this.mtu = fixed ?? agreed ?? DEFAULT_MTU;
@@ -163,7 +163,7 @@ export class NetworkMtu implements Gossiper {
     const now = this.params.clock.now();
     const { without, waitMs, nextMs } = this.#lookForOthers(now);
     if (!this.isFixed) this.#follow(without !== undefined);
-    this.#tellNeighbours();
+    this.#sendToNeighbours();
     if (this.isFixed) return this.#lookAgain(nextMs);
     this.#limit = without === undefined ? this.#least() : { peer: without, why: "no part", mtu: DEFAULT_MTU };
     const { mtu } = this.#limit;
@@ -186,10 +186,10 @@ export class NetworkMtu implements Gossiper {
   }
 
   onUnicast(source: PeerName, message: Uint8Array): void {
-    const news = this.#merge(message, source);
-    if (news.size === 0) return;
-    for (const [peer, record] of news) this.#news.set(peer, record);
-    this.#passing.within(NEWS_MS);
+    const changed = this.#merge(message, source);
+    if (changed.size === 0) return;
+    for (const [peer, record] of changed) this.#toPassOn.set(peer, record);
+    this.#passing.within(BATCH_MS);
   }
 
   onBroadcast(source: PeerName, message: Uint8Array): GossipData | undefined {
@@ -235,7 +235,7 @@ export class NetworkMtu implements Gossiper {
       nextMs = Math.min(nextMs, stays);
       const takes = takesPart(peer);
       if (takes !== undefined) known.without = !takes;
-      if (takes === undefined) known.told = false;
+      if (takes === undefined) known.hasOurs = false;
       const left = this.#records.has(peer) ? Number.POSITIVE_INFINITY : known.since + RECORD_MS - now;
       if (known.without || left <= 0) without ??= peer;
       else waitMs = Math.min(waitMs, left);
@@ -293,11 +293,11 @@ export class NetworkMtu implements Gossiper {
   }
 
   /** Send our record to new neighbours, which believe nobody else about us. */
-  #tellNeighbours(): void {
+  #sendToNeighbours(): void {
     if (!this.#published) return;
     for (const [peer, known] of this.#known) {
-      if (known.told || this.params.takesPart(peer) !== true) continue;
-      known.told = this.#channel?.unicast(peer, encodeRecords([[this.params.self, this.#own]])) ?? false;
+      if (known.hasOurs || this.params.takesPart(peer) !== true) continue;
+      known.hasOurs = this.#channel?.unicast(peer, encodeRecords([[this.params.self, this.#own]])) ?? false;
     }
   }
 
@@ -326,7 +326,7 @@ export class NetworkMtu implements Gossiper {
     const { self, takesPart } = this.params;
     this.#forgetStrangers();
     let strangers = this.#countStrangers();
-    const news = new Map<PeerName, MtuRecord>();
+    const changed = new Map<PeerName, MtuRecord>();
     for (const [peer, record] of decodeRecords(message)) {
       if (peer === self) {
         // Of an earlier run of ours, or somebody else's invention.
@@ -344,11 +344,11 @@ export class NetworkMtu implements Gossiper {
       if (!known && !this.#known.has(peer) && ++strangers > MAX_STRANGERS) continue;
       if (!known && this.#records.size >= MAX_PEERS) continue;
       this.#records.set(peer, record);
-      news.set(peer, record);
+      changed.set(peer, record);
     }
-    if ([...news.values()].some(({ mtu }) => mtu < this.mtu)) this.evaluate();
-    else if (news.size > 0) this.#evaluating.within(NEWS_MS);
-    return news;
+    if ([...changed.values()].some(({ mtu }) => mtu < this.mtu)) this.evaluate();
+    else if (changed.size > 0) this.#evaluating.within(BATCH_MS);
+    return changed;
   }
 
   #countStrangers(): number {
@@ -366,8 +366,8 @@ export class NetworkMtu implements Gossiper {
   }
 }
 
-const toPassOn = (news: MtuRecords): GossipData | undefined =>
-  news.size === 0 ? undefined : new MtuGossip(news);
+const toPassOn = (changed: MtuRecords): GossipData | undefined =>
+  changed.size === 0 ? undefined : new MtuGossip(changed);
 
 function isSame(a: MtuRecord, b: MtuRecord): boolean {
   return a.version === b.version && a.mtu === b.mtu && a.fixed === b.fixed && a.by === b.by;

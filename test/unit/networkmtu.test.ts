@@ -12,13 +12,13 @@ import {
   newerRecord,
 } from "../../lib/overlay/mtu.ts";
 import {
+  BATCH_MS,
   CORRECT_MS,
   FALL_MS,
   GONE_MS,
   MAX_RISE_MS,
   MAX_STRANGERS,
   MEASURE_MS,
-  NEWS_MS,
   NetworkMtu,
   RECORD_MS,
   RISE_MS,
@@ -209,7 +209,7 @@ describe("the MTU of the network", () => {
       subject.onUnicast(peer(n), encodeRecords([[peer(n), record(mtu, { by: peer(9), version })]]));
     for (const n of [2, 3, 4]) say(n, 1450);
     say(3, 1450);
-    clock.advance(NEWS_MS - 1);
+    clock.advance(BATCH_MS - 1);
     say(3, 1300, 2);
     expect(passed).toEqual([]);
     clock.advance(1);
@@ -218,11 +218,11 @@ describe("the MTU of the network", () => {
     clock.advance(60_000);
     expect(passed).toHaveLength(1);
     say(2, 1400, 2);
-    clock.advance(NEWS_MS);
+    clock.advance(BATCH_MS);
     expect(passed.slice(1)).toEqual([`${peer(2)} 1400`]);
     say(2, 1350, 3);
     subject.stop();
-    clock.advance(NEWS_MS);
+    clock.advance(BATCH_MS);
     expect(passed).toHaveLength(2);
   });
 
@@ -234,7 +234,7 @@ describe("the MTU of the network", () => {
     for (let i = 0; i < 5; i++) await measure(1450);
     expect(evaluated).toHaveBeenCalledTimes(0);
     for (const n of [2, 3, 4]) hear(n, 1450);
-    clock.advance(NEWS_MS);
+    clock.advance(BATCH_MS);
     expect(evaluated).toHaveBeenCalledTimes(1);
     await measure(1450, 3);
     expect(evaluated).toHaveBeenCalledTimes(2);
