@@ -83,7 +83,7 @@ export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> 
   // DNS rebinding needs a name, so addresses are safe.
   const isAddress = (host: string | null) => isIP(hostIn(host ?? "")) !== 0;
   const local = isLoopback(access.hostname);
-  const time = new ReadBudget(systemClock.now);
+  const time = new ReadBudget(systemClock);
   const turns = inTurns();
   const respond = (request: Request, server: Bun.Server<undefined>): Response | Promise<Response> => {
     const { pathname } = requestUrl(request);

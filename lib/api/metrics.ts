@@ -128,7 +128,7 @@ export function serveMetrics(
   access: { readonly hostname: string; readonly port: number },
   report: () => Report,
 ): Bun.Server<undefined> {
-  const time = new ReadBudget(systemClock.now);
+  const time = new ReadBudget(systemClock);
   const turns = inTurns();
   return Bun.serve({
     ...HTTP_SERVER,

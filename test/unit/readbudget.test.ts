@@ -4,7 +4,7 @@ import { ReadBudget } from "../../lib/api/readbudget.ts";
 
 test("dear answers are refused once the time is used up, and given again when there is some", async () => {
   let now = 0;
-  const time = new ReadBudget(() => now);
+  const time = new ReadBudget({ now: () => now });
   const dear = () => {
     now += 1_500;
     return new Response("dear");
@@ -19,13 +19,30 @@ test("dear answers are refused once the time is used up, and given again when th
   expect((await time.spend(dear)).status).toBe(200);
 });
 
+test("time in which the host runs other programs is not charged", async () => {
+  let [now, worked] = [0, 0];
+  const time = new ReadBudget({ now: () => now, worked: () => worked });
+  const interrupted = () => {
+    now += 10_000;
+    worked += 1;
+    return new Response("x");
+  };
+  for (let i = 0; i < 10; i++) expect((await time.spend(interrupted)).status).toBe(200);
+  const busy = () => {
+    worked += 4_000;
+    return new Response("x");
+  };
+  expect((await time.spend(busy)).status).toBe(200);
+  expect((await time.spend(() => expect.unreachable())).status).toBe(503);
+});
+
 test("of answers that are made at a time, the time is charged, and once", async () => {
   for (const [count, ms, refused] of [
     [3, 2_000, true],
     [1_000, 1, false],
   ] as const) {
     let now = 0;
-    const time = new ReadBudget(() => now);
+    const time = new ReadBudget({ now: () => now });
     const wait = Promise.withResolvers<void>();
     const asked = Array.from({ length: count }, () =>
       time.spend(async () => {
@@ -44,7 +61,7 @@ test("of answers that are made at a time, the time is charged, and once", async 
 
 test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up", async () => {
   let now = 0;
-  const time = new ReadBudget(() => now);
+  const time = new ReadBudget({ now: () => now });
   const taking = (ms: number) => () => {
     now += ms;
     return new Response("x");
@@ -55,7 +72,7 @@ test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up",
   expect([refused.status, refused.headers.get("retry-after"), await refused.text()]).toEqual([
     503,
     "5",
-    "busy: requests over TCP may take 250 ms a second; try again in 5 s, or use the Unix socket\n",
+    "busy: requests over TCP may take 250 ms of processor time a second; try again in 5 s, or use the Unix socket\n",
   ]);
   now += 1_000;
   expect((await time.spend(taking(0))).headers.get("retry-after")).toBe("4");
@@ -65,7 +82,7 @@ test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up",
 
 test("what an answer throws has taken time, too", async () => {
   let now = 0;
-  const time = new ReadBudget(() => now);
+  const time = new ReadBudget({ now: () => now });
   const failing = () => {
     now += 5_000;
     throw new Error("no");
@@ -76,7 +93,7 @@ test("what an answer throws has taken time, too", async () => {
 });
 
 test("a long answer is charged for its length", async () => {
-  const time = new ReadBudget(() => 0);
+  const time = new ReadBudget({ now: () => 0 });
   const long = () => new Response("x".repeat(8 << 20), { headers: { "content-type": "application/json" } });
   for (let i = 0; i < 4; i++) {
     const { status, headers } = await time.spend(long);
