@@ -103,5 +103,4 @@ export class Prober {
   }
 }
 
-const describe = ({ id, host, role, address }: Container) =>
-  `${id} (${role}, ${address} on host ${host})`;
+const describe = ({ id, host, role, address }: Container) => `${id} (${role}, ${address} on host ${host})`;
