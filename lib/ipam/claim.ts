@@ -3,7 +3,7 @@ import { type Cidr, formatCidr, formatIPv4, rangeContains } from "../address/ipv
 import type { Clock } from "../clock/clock.ts";
 import { detached } from "../log/unexpected.ts";
 import { UNKNOWN_PEER } from "../mesh/name.ts";
-import { StoreError } from "../store/store.ts";
+import { StoreError } from "../store/error.ts";
 import { hold } from "./allocation.ts";
 import { IpamError, ownedElsewhere } from "./errors.ts";
 import { holderId, NO_CONTAINER } from "./holders.ts";

@@ -1,6 +1,6 @@
 // The holders of addresses on this host (weave: ipam/allocator.go, owned).
 import { type AddressRange, formatIPv4, type IPv4, rangeContains } from "../address/ipv4.ts";
-import { StoreError } from "../store/store.ts";
+import { StoreError } from "../store/error.ts";
 import type { AllocatorStore, Holder, Lease } from "./saved.ts";
 
 /** The id for nobody in particular: the address itself is then the id of its holder. */

@@ -3,7 +3,7 @@ import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import type { Sighting } from "../host/containers.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import { detached } from "../log/unexpected.ts";
-import { StoreError } from "../store/store.ts";
+import { StoreError } from "../store/error.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { AllocatorDependencies } from "./config.ts";
 import { IpamError, NoAddressesError } from "./errors.ts";

@@ -16,7 +16,7 @@ import { forgetUdpConnections } from "../netlink/conntrack.ts";
 import { linkList } from "../netlink/link.ts";
 import { hasElement } from "../netlink/nftables/element.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { StoreError } from "../store/store.ts";
+import { StoreError } from "../store/error.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";

@@ -1,50 +1,17 @@
 // State on disk: one SQLite file of rows, each with its room, a key and a JSON value. A change is on disk when the call
 // returns, whole or not at all, and survives kill -9.
 
-import { Database, SQLiteError } from "bun:sqlite";
-import {
-  accessSync,
-  constants,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statfsSync,
-  statSync,
-} from "node:fs";
+import { type Database, SQLiteError } from "bun:sqlite";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { fileIdentity } from "../sys/fileidentity.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { ProblemReport } from "../sys/trouble.ts";
+import { folderRemedy, hasNoRoom, isFull } from "./disk.ts";
+import { DamagedError, StoreError } from "./error.ts";
 import { type Journal, type JournalBounds, openJournal } from "./journal.ts";
-
-/** application_id of the file's header: "WEAV". */
-const APPLICATION_ID = 0x57454156;
-/** Free bytes that SQLite needs: the index of its log has 32 kB. */
-const LEAST_ROOM = 64 * 1024;
-/** Format of the file; a newer one is refused. */
-const FORMAT = 3;
-
-/**
- * Why a file cannot be used: it is damaged or foreign, of a newer version, locked by another process, or the disk refuses
- * it; or a value does not fit its schema.
- */
-export type StoreErrorCode = "damaged" | "newer" | "locked" | "disk" | "invalid";
-
-/** The file cannot be used, or a change cannot be saved. */
-export class StoreError extends Error {
-  override readonly name = "StoreError";
-  readonly failure = "state-file" as const;
-  constructor(
-    readonly code: StoreErrorCode,
-    message: string,
-  ) {
-    super(message);
-  }
-}
+import { openDatabase, openError } from "./open.ts";
 
 /** Handling of rows that the host can do without. */
 export interface Lenient {
@@ -62,12 +29,6 @@ export interface Rows<T> {
   delete(key: string): void;
   clear(): void;
 }
-
-const codeOf = (error: unknown): string =>
-  error instanceof SQLiteError ? (error.code ?? "") : error instanceof DamagedError ? "SQLITE_CORRUPT" : "";
-
-/** Invalid contents. */
-class DamagedError extends Error {}
 
 export class Store {
   #database: Database;
@@ -106,7 +67,7 @@ export class Store {
    * StoreError.
    */
   static open(path: string): Store {
-    return new Store(path, opened(path));
+    return new Store(path, openDatabase(path));
   }
 
   /**
@@ -229,7 +190,7 @@ export class Store {
   /** Open the copy in the file's place; again where that failed half way. Throws StoreError, and what the file system does. */
   #reopen(): void {
     if (existsSync(this.#copy)) renameSync(this.#copy, this.path);
-    this.#database = opened(this.path);
+    this.#database = openDatabase(this.path);
     this.#file = fileIdentity(this.path);
     this.#isOpen = true;
   }
@@ -258,144 +219,6 @@ export class Store {
   }
 }
 
-/** Open the file, creating it and its folder if absent. Throws StoreError. */
-function opened(path: string): Database {
-  let database: Database | undefined;
-  try {
-    if (!existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    refuseObstacles(path);
-    database = new Database(path, { create: true });
-    prepare(database);
-    return database;
-  } catch (error) {
-    throw openError(path, error, () => database?.close());
-  }
-}
-
-/** Throw for what is in the way: SQLite waits for the other end of a FIFO, and says of a folder "unable to open". */
-function refuseObstacles(path: string): void {
-  const folder = dirname(path);
-  if (!statSync(folder).isDirectory())
-    throw new StoreError("disk", `${folder} is not a folder; move it away`);
-  for (const file of SUFFIXES.map((suffix) => path + suffix)) {
-    const found = statSync(file, { throwIfNoEntry: false });
-    if (!found || found.isFile()) continue;
-    const what = found.isDirectory() ? "a folder" : "not a regular file";
-    throw new StoreError("disk", `${file} is ${what}; move it away`);
-  }
-}
-
 /** Whether this process has a file open; on overlayfs the inode of one changes with its first write. */
 const isOpen = (file: string) =>
   readdirSync("/proc/self/fd").some((fd) => fileIdentity(`/proc/self/fd/${fd}`) === file);
-
-function prepare(database: Database): void {
-  const pragma = (name: string) => Object.values(database.query(`PRAGMA ${name}`).get() ?? {})[0];
-  // One router owns the file, and nobody else can come between. It also keeps the index of the write-ahead log in memory:
-  // as a file it takes 32 kB that a full disk does not have, and nothing could be read.
-  database.run("PRAGMA locking_mode = EXCLUSIVE");
-  // Nothing is written before we know that the file is ours, or that it has nothing in it; nor what is there already,
-  // which needs room.
-  const tables = database.query<{ count: number }, []>("SELECT count(*) AS count FROM sqlite_schema").get();
-  const ours = pragma("application_id") === APPLICATION_ID;
-  if (tables?.count !== 0 && !ours) throw new DamagedError("not a state file of weave");
-  const format = pragma("user_version");
-  if (typeof format === "number" && format > FORMAT) {
-    throw new StoreError("newer", `it has format ${format}, this version knows ${FORMAT}`);
-  }
-  const check = pragma("quick_check(1)");
-  if (check !== "ok") throw new DamagedError(String(check));
-  if (!ours || format !== FORMAT || tables?.count === 0) {
-    database.transaction(() => {
-      database.run(`PRAGMA application_id = ${APPLICATION_ID}`);
-      database.run(`PRAGMA user_version = ${FORMAT}`);
-      database.run(
-        `CREATE TABLE IF NOT EXISTS state (room TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
-         PRIMARY KEY (room, key)) STRICT, WITHOUT ROWID`,
-      );
-    })();
-  }
-  database.run("PRAGMA journal_mode = WAL");
-  // What was committed survives the end of the process. It need not survive a power cut to the last moment: the
-  // containers do not, either. For what others rely on there is durably().
-  database.run("PRAGMA synchronous = NORMAL");
-}
-
-/** Whether a file cannot be written because its disk is full; SQLite does not always say so. */
-function isFull(path: string, error: unknown): boolean {
-  if (codeOf(error) === "SQLITE_FULL" || (error as NodeJS.ErrnoException).code === "ENOSPC") return true;
-  return hasNoRoom(path);
-}
-
-/** What to do about a folder that cannot be written to, of which SQLite says "disk I/O error"; undefined where it can. */
-function folderRemedy(path: string): string | undefined {
-  const folder = dirname(path);
-  try {
-    accessSync(folder, constants.W_OK);
-    return undefined;
-  } catch (denied) {
-    const readOnly = (denied as NodeJS.ErrnoException).code === "EROFS";
-    return readOnly
-      ? `the file system of ${folder} is read-only: mount it read-write, or move the file with WEAVE_STATE_DIR`
-      : `${folder} cannot be written to: ${reasonOf(denied, folder)}`;
-  }
-}
-
-function hasNoRoom(path: string): boolean {
-  try {
-    const { bavail, bsize } = statfsSync(dirname(path));
-    return bavail * bsize < LEAST_ROOM;
-  } catch {
-    return false;
-  }
-}
-
-/** Say why a file cannot be used, after `close` has ended its use. */
-function openError(path: string, error: unknown, close: () => void): StoreError {
-  const damaged = ["SQLITE_NOTADB", "SQLITE_CORRUPT"].includes(codeOf(error));
-  const aside = damaged ? setAside(path, close) : "";
-  close();
-  const what = `cannot use the state file ${path}`;
-  const reason = reasonOf(error).replace(/\s+/g, " ");
-  if (error instanceof StoreError && error.code !== "newer")
-    return new StoreError(error.code, `${what}: ${reason}`);
-  if (error instanceof StoreError) {
-    return new StoreError(error.code, `${what}: ${reason}; run that version of weave, or move the file away`);
-  }
-  switch (codeOf(error)) {
-    case "SQLITE_NOTADB":
-    case "SQLITE_CORRUPT":
-      return new StoreError("damaged", `${what}: ${reason}; ${aside}`);
-    case "SQLITE_BUSY":
-      return new StoreError("locked", `${what}: another process has it open; weave may be running already`);
-    default: {
-      const full = isFull(path, error);
-      const remedy = full ? `the disk is full: free space in ${dirname(path)}` : folderRemedy(path);
-      return new StoreError("disk", `${what}: ${reason}${remedy === undefined ? "" : `; ${remedy}`}`);
-    }
-  }
-}
-
-const SUFFIXES = ["", "-wal", "-shm"];
-
-/**
- * Move a file that cannot be used out of the way, with what belongs to it; say where to, and how to go on. It is copied
- * before it is closed: SQLite then writes the log into the file, and removes the log.
- */
-function setAside(path: string, close: () => void): string {
-  const aside = `${path}.damaged-${new Date().toISOString().replace(/[-:]|\.\d+/g, "")}`;
-  try {
-    for (const suffix of SUFFIXES) if (existsSync(path + suffix)) copyFileSync(path + suffix, aside + suffix);
-    close();
-    for (const suffix of SUFFIXES) rmSync(path + suffix, { force: true });
-  } catch {
-    // A full disk has no room for copies.
-    try {
-      close();
-      for (const suffix of SUFFIXES) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
-    } catch (error) {
-      return `it could not be moved to ${aside} (${reasonOf(error)}); move it away`;
-    }
-  }
-  return `moved to ${aside}; launch again to start afresh (addresses in use are claimed again), or restore a copy`;
-}

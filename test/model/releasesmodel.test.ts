@@ -10,7 +10,7 @@ import { Space } from "../../lib/ipam/space.ts";
 import { logTo } from "../../lib/log/log.ts";
 import { MUTE } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { randomOf, type TestRandom } from "../support/seed.ts";
 

@@ -6,7 +6,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
-import { Store, StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
+import { Store } from "../../lib/store/store.ts";
 import { randomOf } from "../support/seed.ts";
 
 const FAULTS = Number(process.env["DISK_FAULTS"] ?? 40);

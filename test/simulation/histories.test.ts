@@ -10,7 +10,7 @@ import { NoAddressesError, UnknownPeerError } from "../../lib/ipam/errors.ts";
 import type { AllocatorStore } from "../../lib/ipam/saved.ts";
 import { CHANNEL, encodeState } from "../../lib/ipam/wire.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk, type NamedInTest, nameFor, UNIVERSE, withAddresses } from "../support/allocators.ts";
 import { type History, LONG, playHistories } from "../support/histories.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";

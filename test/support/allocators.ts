@@ -9,7 +9,7 @@ import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { NamedPeers } from "../../lib/router/named.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import type { SimulatedPeer, Simulation } from "./simulation.ts";
 
 export const UNIVERSE = parseCidr("10.32.0.0/24");

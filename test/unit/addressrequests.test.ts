@@ -8,7 +8,7 @@ import { DONE, type OperationKind, PendingRequests } from "../../lib/ipam/pendin
 import { ipamProblems } from "../../lib/ipam/report.ts";
 import { RefusedError } from "../../lib/mesh/errors.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { ONE, onePeer, RANGE, SUBNET, THREE, TWO, watched } from "../support/onepeer.ts";
 

@@ -5,7 +5,7 @@ import { ApiError, RouterDownError, RouterSilentError } from "../../lib/api/clie
 import { AddonError } from "../../lib/deploy/addon.ts";
 import { AgentNameError } from "../../lib/deploy/mesos.ts";
 import { OptionError } from "../../lib/router/options.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { EXIT_CODES, failureOf } from "../../lib/sys/failure.ts";
 import { NotRootError } from "../../lib/sys/rights.ts";
 

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import { Holders } from "../../lib/ipam/holders.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { randomOf } from "../support/seed.ts";
 

@@ -12,7 +12,8 @@ import * as conntrack from "../../lib/netlink/conntrack.ts";
 import type { NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { HostPortBook, HostPortTakenError } from "../../lib/router/hostports.ts";
 import { hostPortStore, MAX_OWNERS } from "../../lib/router/savedhostports.ts";
-import { Store, StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
+import { Store } from "../../lib/store/store.ts";
 import { NftKernel } from "../support/nftkernel.ts";
 
 let folder: string;

@@ -10,7 +10,8 @@ import { silentLog } from "../../lib/log/log.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { importState, type Original } from "../../lib/migration/migration.ts";
 import { identity } from "../../lib/router/identity.ts";
-import { Store, StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
+import { Store } from "../../lib/store/store.ts";
 
 const PEER = nameFromNumber(7n);
 const LEASE = parseCidr("10.32.0.5/12");

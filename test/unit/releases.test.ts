@@ -14,7 +14,7 @@ import type { Holder } from "../../lib/ipam/saved.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { MUTE } from "../../lib/mesh/gossip.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk, seen } from "../support/allocators.ts";
 
 const SUBNET = parseCidr("10.32.0.0/28");

@@ -20,7 +20,7 @@ import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib
 import { silentLog } from "../../lib/log/log.ts";
 import { encodeTagged } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
-import { StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 
 const SUBNET = parseCidr("10.32.0.0/26");

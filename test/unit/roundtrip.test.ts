@@ -22,7 +22,8 @@ import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { decodeTopology, encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
-import { Store, StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
+import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
 
 const NOW_S = 1_700_000_000;

@@ -15,7 +15,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
-import { Store, StoreError } from "../../lib/store/store.ts";
+import { StoreError } from "../../lib/store/error.ts";
+import { Store } from "../../lib/store/store.ts";
 
 let folder: string;
 let path: string;

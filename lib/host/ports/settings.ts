@@ -2,7 +2,8 @@
 import * as v from "valibot";
 import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
 import type { Link } from "../../netlink/link.ts";
-import { type Rows, type Store, StoreError } from "../../store/store.ts";
+import { StoreError } from "../../store/error.ts";
+import type { Rows, Store } from "../../store/store.ts";
 
 /** A bridge has at most 1,024 ports. */
 const MAX_PORTS = 2_048;

@@ -17,7 +17,8 @@ import { identity } from "../../../lib/router/identity.ts";
 import { attachmentsStore, detachedStore } from "../../../lib/router/savedattachments.ts";
 import { exposuresStore } from "../../../lib/router/savedexposures.ts";
 import { hostPortStore } from "../../../lib/router/savedhostports.ts";
-import { type Lenient, type Rows, type Store, StoreError } from "../../../lib/store/store.ts";
+import { StoreError } from "../../../lib/store/error.ts";
+import type { Lenient, Rows, Store } from "../../../lib/store/store.ts";
 import { type Decoder, jsonSeeds, type Target, textOf } from "../target.ts";
 
 const OUR_NAME = nameFromNumber(1n);
