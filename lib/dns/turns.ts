@@ -1,11 +1,12 @@
 // Spread queries over UDP over turns of the event loop. Bun reads a socket until it is empty: clients that send faster than
 // we answer would starve the rest of the router.
+import { systemClock } from "../clock/clock.ts";
 import { Tally } from "../clock/tally.ts";
 import type { Limit } from "../sys/limit.ts";
 
 /** Time for answers in a turn; further queries wait for the next turns. */
 const ANSWERING_MS = 3;
-/** Time for reading in a turn; after it the kernel drops queries until the next turn. */
+/** Processor time for reading in a turn; after it the kernel drops queries until the next turn. */
 const READING_MS = 10;
 /** Limits of waiting queries: in total, and of one client address. */
 const MAX_WAITING = 8_192;
@@ -42,24 +43,30 @@ export class QueryTurns {
   /** When this turn began to answer, and to read, in ms; undefined before. */
   #answering: number | undefined;
   #reading: number | undefined;
+  /** Processor time at which this turn began to read, in ms. */
+  #worked = 0;
 
-  /** `now` is in ms; `nextTurn` calls back in the next turn of the event loop. */
+  /** `now` and `worked`, the processor time of this thread, are in ms; `nextTurn` calls back in the next turn of the event loop. */
   constructor(
     private readonly now: () => number = () => performance.now(),
     private readonly nextTurn: (fn: () => void) => void = setImmediate,
+    private readonly worked: () => number = () => systemClock.worked?.() ?? performance.now(),
   ) {}
 
   /** Answer a query now or in one of the next turns. */
   take(query: ReadQuery): void {
     const { from, size, valve } = query;
     const now = this.now();
-    this.#reading ??= now;
+    if (this.#reading === undefined) {
+      this.#reading = now;
+      this.#worked = this.worked();
+    }
     if (this.#answering === undefined) {
       this.#answering = now;
       this.nextTurn(() => this.#turn());
     }
     if (this.#waiting.length === 0 && now - this.#answering < ANSWERING_MS) return query.answer();
-    if (now - this.#reading >= READING_MS && !this.#shut.has(valve)) {
+    if (this.#hasReadLong(now) && !this.#shut.has(valve)) {
       valve.shut(true);
       this.#shut.add(valve);
     }
@@ -84,6 +91,11 @@ export class QueryTurns {
       { name: "dns-queries-waiting", value, max: MAX_WAITING, refused: this.#refused },
       { name: "dns-queries-waiting-of-one-address", value: most, max: MAX_OF_ADDRESS },
     ];
+  }
+
+  /** A pause in which a busy host runs other programs is no flood: it would cost clients a time-out. */
+  #hasReadLong(now: number): boolean {
+    return now - (this.#reading ?? now) >= READING_MS && this.worked() - this.#worked >= READING_MS;
   }
 
   #turn(): void {

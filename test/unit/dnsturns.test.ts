@@ -3,6 +3,8 @@ import { beforeEach, expect, test } from "bun:test";
 import { QueryTurns, type Valve } from "../../lib/dns/turns.ts";
 
 let now: number;
+/** Time in which other programs ran. */
+let paused: number;
 let next: (() => void)[];
 let answered: string[];
 let isShut: boolean;
@@ -13,10 +15,11 @@ const valve: Valve = {
   },
 };
 beforeEach(() => {
-  [now, next, answered, isShut] = [1_000, [], [], false];
+  [now, paused, next, answered, isShut] = [1_000, 0, [], [], false];
   turns = new QueryTurns(
     () => now,
     (fn) => next.push(fn),
+    () => now - paused,
   );
 });
 
@@ -90,5 +93,17 @@ test("the kernel drops queries of a flood until the next turn", () => {
   expect(isShut).toBe(true);
   turns.forget(valve);
   turn();
+  expect(isShut).toBe(true);
+});
+
+test("a pause in which other programs run is no flood", () => {
+  for (let i = 0; i < 5; i++) ask("x");
+  now += 50;
+  paused += 50;
+  for (let i = 0; i < 5; i++) ask("x");
+  expect(isShut).toBe(false);
+  // With what was read before the pause.
+  now += 7;
+  ask("x");
   expect(isShut).toBe(true);
 });
