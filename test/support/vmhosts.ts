@@ -13,8 +13,6 @@ const MODULES = [
 ];
 
 const FUNCTIONS = `
-# The emulator has to translate what the engine compiles: interpreted, a router takes a fifth less processor time.
-export BUN_JSC_useBaselineJIT=0 BUN_JSC_useDFGJIT=0
 IP=/usr/sbin/ip
 # host N: a namespace with 10.99.0.N
 host() {

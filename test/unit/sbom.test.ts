@@ -32,7 +32,11 @@ const bill = () =>
   });
 
 describe("the bill of materials", () => {
-  const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+  const ajv = new Ajv({
+    ...{ strict: false, validateFormats: false, allErrors: true },
+    // The schemas are CycloneDX's own: neither they nor the code that is made of them is improved.
+    ...{ validateSchema: false, code: { optimize: false } },
+  });
   for (const name of ["spdx", "jsf-0.82"])
     ajv.addSchema(schema(name), `http://cyclonedx.org/schema/${name}.schema.json`);
   const validate = ajv.compile(schema("bom-1.6"));
