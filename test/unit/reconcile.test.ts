@@ -184,8 +184,8 @@ describe("notifications", () => {
     expect(made).toEqual(["link a", "route b", "map c"]);
   });
 
-  test("without any, silent changes are repaired within 1 s, settings within 5 s, all others within 30 s", () => {
-    keep(wants("sysctl a", ["silent"]), wants("sysctl b", ["settings"]), wants("map c", []));
+  test("without any, silent changes are repaired within 1 s, settings within 5 s, maps within 30 s", () => {
+    keep(wants("sysctl a", ["silent"]), wants("sysctl b", ["settings"]), wants("map c", ["maps"]));
     kernel.delete("sysctl a");
     clock.advance(1_000);
     expect(made).toEqual(["sysctl a"]);
@@ -195,6 +195,23 @@ describe("notifications", () => {
     kernel.delete("map c");
     clock.advance(30_000);
     expect(made).toEqual(["sysctl a", "sysctl b", "map c"]);
+  });
+
+  test("everything is looked at after 30 s, more rarely while nothing is wrong, and each 5 min at least", () => {
+    keep(wants("link a", ["links"]));
+    const started = clock.now();
+    const at: number[] = [];
+    while (clock.now() < started + 1_050_000) {
+      clock.advance(1_000);
+      if (looks.splice(0).length > 0) at.push((clock.now() - started) / 1_000);
+    }
+    expect(at).toEqual([30, 90, 210, 450, 750, 1_050]);
+    kernel.delete("link a");
+    clock.advance(300_000);
+    expect(made).toEqual(["link a"]);
+    kernel.delete("link a");
+    clock.advance(30_000);
+    expect(made).toEqual(["link a", "link a"]);
   });
 
   test("where a glance shows no silent change, no look follows", () => {

@@ -10,11 +10,17 @@ import { Fights } from "./fights.ts";
 import { Repairs } from "./repairs.ts";
 import type { Change, Keeper, Source } from "./resource.ts";
 
-/** Interval of comparing everything. */
+/**
+ * Interval of comparing everything, in case a notification was not sent or not understood. It grows while nothing has to be repaired:
+ * such a comparison is half of an idle router's work.
+ */
 const CHECK_MS = 30_000;
+const MAX_CHECK_MS = 5 * 60_000;
+const CHECK_GROWTH = 2;
 /** Intervals of comparing what changes without a notification; each costs a few reads. */
 const SILENT_MS = 1_000;
 const SETTINGS_MS = 5_000;
+const MAPS_MS = 30_000;
 /** Time in which notifications are coalesced. */
 const COALESCE_MS = 100;
 /** Least pause after an urgent comparison, and in multiples of its time: others may change thousands of objects at once. */
@@ -63,6 +69,8 @@ export class Reconciler {
   readonly #calm: Soon;
   #calmAt = Number.NEGATIVE_INFINITY;
   #turn: Timer | undefined;
+  #check: Timer | undefined;
+  #checkMs = CHECK_MS;
   #stopped = false;
 
   constructor(
@@ -75,10 +83,21 @@ export class Reconciler {
     this.#soon = new Soon(clock, () => this.#lookAtNotified());
     this.#calm = new Soon(clock, () => this.#lookAtUrgent());
     this.#timers = [
-      every(clock, CHECK_MS, () => this.#look(() => true)),
       every(clock, SILENT_MS, () => this.#glance()),
       every(clock, SETTINGS_MS, () => this.#look(({ sources }) => sources.includes("settings"))),
+      every(clock, MAPS_MS, () => this.#look(({ sources }) => sources.includes("maps"))),
     ];
+    this.#checkLater();
+  }
+
+  #checkLater(): void {
+    this.#check?.cancel();
+    const { clock } = this;
+    this.#check = clock.after(clock.sharedWakeUp?.(this.#checkMs) ?? this.#checkMs, () => {
+      this.#checkMs = Math.min(CHECK_GROWTH * this.#checkMs, MAX_CHECK_MS);
+      this.#checkLater();
+      this.#look(() => true);
+    });
   }
 
   /**
@@ -168,8 +187,7 @@ export class Reconciler {
     this.#stopped = true;
     this.#soon.stop();
     this.#calm.stop();
-    this.#turn?.cancel();
-    for (const timer of this.#timers) timer.cancel();
+    for (const timer of [this.#turn, this.#check, ...this.#timers]) timer?.cancel();
     for (const { retry } of this.#kept) retry?.cancel();
   }
 
@@ -333,6 +351,9 @@ export class Reconciler {
     const by = this.#fights.culprit(object);
     const fight = this.#fights.repaired(object, by);
     this.repairs.add({ at: this.clock.wall(), resource: name, object, wrong, by }, fight);
+    if (this.#checkMs === CHECK_MS) return;
+    this.#checkMs = CHECK_MS;
+    this.#checkLater();
   }
 }
 

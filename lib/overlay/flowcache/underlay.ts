@@ -45,7 +45,7 @@ export interface UnderlayPrograms {
 /** The programs on links; a host may have many links, and few lead to neighbours. */
 export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, PlaceChange> {
   readonly name = "flow cache programs";
-  readonly sources = ["underlay"] as const;
+  readonly sources = ["underlay", "maps"] as const;
   /** Links that have had programs of ours. */
   readonly #hooked = new Set<number>();
   /** The link to each neighbour, as last looked up; undefined without a route. */
