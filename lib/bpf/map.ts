@@ -10,12 +10,12 @@ const GROWING: ReadonlySet<string> = new Set(["hash", "lpmTrie"]);
 const BPF_F_NO_PREALLOC = 1;
 const INFO_LENGTH = 64;
 /**
- * Bytes of values in the largest batch, entries in the first one, and growth from one to the next. A batch must have room for a
- * whole bucket of a hash map. The first is small: most maps hold few entries, and zeroing a large buffer costs more than the read.
+ * Bytes of values in the largest batch and in the first one, entries in each, and growth from one to the next. A batch must have room
+ * for a whole bucket of a hash map. The first is small: most maps hold few entries, and zeroing a large buffer costs more than the
+ * read.
  */
-const BATCH_BYTES = 1 << 18;
-const BATCH_ENTRIES = 256;
-const BATCH_GROWTH = 16;
+const BATCH = { bytes: 1 << 18, entries: 256, growth: 16 } as const;
+const FIRST_BATCH = { bytes: 1 << 15, entries: 16 } as const;
 /** Not in errno.h; what kernels answer where a type of map has no batches. */
 const ENOTSUPP = 524;
 
@@ -166,21 +166,24 @@ export class BpfMap<K, V> {
 
   /** Read the `wanted` entries in batches: 8,000 in 5 ms instead of 70 ms. Return undefined if the kernel cannot. */
   #batches(wanted: (values: Uint32Array, i: number) => boolean): [K, V][] | undefined {
-    const { key, value } = this.definition;
-    const most = Math.max(BATCH_ENTRIES, Math.floor(BATCH_BYTES / value.size));
+    const { key, value, maxEntries } = this.definition;
+    const room = ({ bytes, entries }: { readonly bytes: number; readonly entries: number }) =>
+      Math.min(maxEntries, Math.max(entries, Math.floor(bytes / value.size)));
+    const most = room(BATCH);
     // Opaque position of the next batch: a key, or the number of a bucket.
     const position = pinned(Math.max(4, key.size));
     const call = new BpfCall("MAP_LOOKUP_BATCH", { map_fd: this.fd, out_batch: position });
     const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
     const found: [K, V][] = [];
-    let entries = BATCH_ENTRIES;
-    for (let more = true; more; entries = Math.min(BATCH_GROWTH * entries, most)) {
+    let entries = Math.min(BATCH.entries, room(FIRST_BATCH));
+    for (let more = true; more; entries = Math.min(BATCH.growth * entries, most)) {
       const [keys, values] = [pinned(entries * key.size), pinned(entries * value.size)];
       const words = new Uint32Array(values.buffer, 0, values.length >> 2);
       call.set("keys", keys);
       call.set("values", values);
       call.set("count", entries);
       const result = this.invoke(call);
+      if (result === -ENOSPC && entries < most) continue;
       if (result === -EINVAL || result === -ENOTSUPP || result === -ENOSPC) return undefined;
       more = this.#result(result, "read");
       call.set("in_batch", position);

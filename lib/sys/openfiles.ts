@@ -1,9 +1,12 @@
 // Open files of this process and their limit: proc_pid_fd(5), proc_pid_limits(5).
-import { readdirSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { textOf } from "./textfile.ts";
 
+const FILES = "/proc/self/fd";
+
 export function openFiles(): number {
-  return readdirSync("/proc/self/fd").length;
+  // Since Linux 6.2 the size of the folder is their number.
+  return statSync(FILES).size || readdirSync(FILES).length;
 }
 
 /** Return the soft limit on open files; Infinity if there is none. */

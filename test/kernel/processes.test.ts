@@ -1,6 +1,9 @@
-// Which processes are taken for programs that manage a host's network, whatever they call themselves.
+// Which processes are taken for programs that manage a host's network, whatever they call themselves; what the kernel counts of ours.
 import { describe, expect, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
+import { busyMs } from "../../lib/sys/clocks.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
+import { openFiles } from "../../lib/sys/openfiles.ts";
 import { managesNetwork } from "../../lib/sys/processes.ts";
 import { eventually } from "../support/hosts.ts";
 import { bareContainer, isRoot } from "../support/newnetns.ts";
@@ -32,4 +35,25 @@ describe.if(isRoot)("a process", () => {
   });
 
   test("that has ended manages none", () => expect(managesNetwork(2 ** 22)).toBe(false));
+});
+
+describe("this process", () => {
+  test("has as many open files as it has opened", () => {
+    const before = openFiles();
+    const files = Array.from({ length: 10 }, () => openSync("/dev/null", "r"));
+    expect(openFiles()).toBe(before + 10);
+    for (const file of files) closeSync(file);
+    expect(openFiles()).toBe(before);
+  });
+
+  test("has run while it worked, and not while it waited", async () => {
+    const before = busyMs();
+    const used = () => process.threadCpuUsage().user / 1_000;
+    for (const from = used(); used() - from < 50; );
+    const worked = busyMs();
+    expect(worked - before).toBeGreaterThanOrEqual(45);
+    const from = performance.now();
+    await Bun.sleep(300);
+    expect(busyMs() - worked).toBeLessThan(performance.now() - from - 290);
+  });
 });
