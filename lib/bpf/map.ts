@@ -60,6 +60,8 @@ export class BpfMap<K, V> {
   readonly #key: Uint8Array;
   readonly #next: Uint8Array;
   readonly #value: Uint8Array;
+  readonly #keyView: DataView;
+  readonly #valueView: DataView;
   readonly #lookup: BpfCall<"MAP_LOOKUP_ELEM">;
   readonly #update: BpfCall<"MAP_UPDATE_ELEM">;
   readonly #delete: BpfCall<"MAP_DELETE_ELEM">;
@@ -74,6 +76,8 @@ export class BpfMap<K, V> {
     const value = pinned(definition.value.size);
     this.#key = key;
     this.#value = value;
+    this.#keyView = new DataView(key.buffer);
+    this.#valueView = new DataView(value.buffer);
     this.#next = pinned(definition.key.size);
     this.#lookup = new BpfCall("MAP_LOOKUP_ELEM", { map_fd: fd, key, value });
     this.#update = new BpfCall("MAP_UPDATE_ELEM", { map_fd: fd, key, value });
@@ -133,21 +137,21 @@ export class BpfMap<K, V> {
   }
 
   get(key: K): V | undefined {
-    this.#put(this.definition.key, key, this.#key);
-    return this.#result(this.invoke(this.#lookup), "lookup")
-      ? this.#take(this.definition.value, this.#value)
-      : undefined;
+    this.#putKey(key);
+    if (!this.#result(this.invoke(this.#lookup), "lookup")) return undefined;
+    return this.definition.value.decode(this.#valueView);
   }
 
   set(key: K, value: V): void {
-    this.#put(this.definition.key, key, this.#key);
-    this.#put(this.definition.value, value, this.#value);
+    this.#putKey(key);
+    this.#value.fill(0);
+    this.definition.value.encode(value, this.#valueView);
     this.#result(this.invoke(this.#update), "update");
   }
 
   /** Remove an entry of a hash. Returns false if there was none. */
   delete(key: K): boolean {
-    this.#put(this.definition.key, key, this.#key);
+    this.#putKey(key);
     return this.#result(this.invoke(this.#delete), "delete");
   }
 
@@ -173,7 +177,6 @@ export class BpfMap<K, V> {
     // Opaque position of the next batch: a key, or the number of a bucket.
     const position = pinned(Math.max(4, key.size));
     const call = new BpfCall("MAP_LOOKUP_BATCH", { map_fd: this.fd, out_batch: position });
-    const [keyView, valueView] = [new DataView(this.#key.buffer), new DataView(this.#value.buffer)];
     const found: [K, V][] = [];
     let entries = Math.min(BATCH.entries, room(FIRST_BATCH));
     for (let more = true; more; entries = Math.min(BATCH.growth * entries, most)) {
@@ -192,7 +195,7 @@ export class BpfMap<K, V> {
         if (!wanted(words, i)) continue;
         this.#key.set(keys.subarray(i * key.size, (i + 1) * key.size));
         this.#value.set(values.subarray(i * value.size, (i + 1) * value.size));
-        found.push([key.decode(keyView), value.decode(valueView)]);
+        found.push(this.#entry());
       }
     }
     return found;
@@ -210,10 +213,7 @@ export class BpfMap<K, V> {
       if (seen.has(id)) break;
       seen.add(id);
       if (!this.#result(this.invoke(this.#lookup), "lookup")) continue;
-      found.push([
-        this.#take(this.definition.key, this.#key),
-        this.#take(this.definition.value, this.#value),
-      ]);
+      found.push(this.#entry());
     }
     return found;
   }
@@ -224,12 +224,13 @@ export class BpfMap<K, V> {
     return true;
   }
 
-  #put<T>(layout: Layout<T>, value: T, bytes: Uint8Array): void {
-    bytes.fill(0);
-    layout.encode(value, new DataView(bytes.buffer));
+  #putKey(key: K): void {
+    this.#key.fill(0);
+    this.definition.key.encode(key, this.#keyView);
   }
 
-  #take<T>(layout: Layout<T>, bytes: Uint8Array): T {
-    return layout.decode(new DataView(bytes.slice().buffer));
+  #entry(): [K, V] {
+    const { key, value } = this.definition;
+    return [key.decode(this.#keyView), value.decode(this.#valueView)];
   }
 }

@@ -20,7 +20,7 @@ const NONE = 0x7fff_ffff;
 const definition: MapDefinition<number, number> = {
   ...{ name: "m", type: "hash", key: U32, value: U32, maxEntries: 0 },
 };
-const map = () => BpfMap.fromFd<number, number>(definition, NONE);
+const map = () => BpfMap.fromFd<number, number>({ ...definition, maxEntries: 1 }, NONE);
 const program = { name: "p", fd: NONE, close() {} };
 const bytes = new Uint8Array(16);
 
