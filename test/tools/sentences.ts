@@ -38,6 +38,14 @@ export function sentencesOf(file: string, source: string): Sentence[] {
   const templates: { text: string; at: number; depth: number; expressionAt: number }[] = [];
   let [previous, name, afterName] = [SyntaxKind.Unknown, "", SyntaxKind.Unknown];
   let property = "";
+  // Sentences come nearly in order: a template is known at its end.
+  let [line, counted] = [1, 0];
+  const lineOf = (at: number): number => {
+    if (at < counted) return source.slice(0, at).split("\n").length;
+    line += source.slice(counted, at).split("\n").length - 1;
+    counted = at;
+    return line;
+  };
   const add = (at: number, text: string) => {
     // "a" + "b" is one sentence.
     const last = sentences.at(-1);
@@ -45,11 +53,10 @@ export function sentencesOf(file: string, source: string): Sentence[] {
       sentences[sentences.length - 1] = { ...last, text: last.text + text };
       return;
     }
-    const line = source.slice(0, at).split("\n").length;
     const kind = kindOf([...owners, property]);
     // The doctor's findings are made by functions that are called as a log's.
     const isFinding = kind === "log" && file.startsWith("lib/doctor/");
-    sentences.push({ file, line, kind: isFinding ? "finding" : kind, text });
+    sentences.push({ file, line: lineOf(at), kind: isFinding ? "finding" : kind, text });
   };
   for (let token = scanner.scan(); token !== SyntaxKind.EndOfFile; token = scanner.scan()) {
     const at = scanner.getTokenStart();

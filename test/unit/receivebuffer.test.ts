@@ -14,7 +14,8 @@ test("returns the pushed bytes, whatever the sizes of pieces", () => {
       let model = new Uint8Array();
       let next = 0;
       for (const [added, taken] of steps) {
-        const bytes = Uint8Array.from({ length: added }, () => next++);
+        const bytes = new Uint8Array(added);
+        for (let i = 0; i < added; i++) bytes[i] = next++;
         buffer.push(bytes);
         // The caller may reuse the array.
         model = new Uint8Array(Buffer.concat([model, bytes]));
