@@ -23,10 +23,7 @@ parentPort.on("message", ({ id, operation, parameters: [what] }) => {
   if (by === "throw") throw new Error("it broke");
   if (by === "exit") process.exit(3);
   if (by === "loop") for (;;) {}
-  if (by === "sleep") {
-    appendFileSync(new URL("starts", import.meta.url), "x");
-    Bun.sleepSync(2_000);
-  }
+  if (by === "sleep") Bun.spawnSync(["sh", "-c", "printf x >> starts; while [ -e gate ]; do sleep 0.05; done"], { cwd: import.meta.dir });
 });
 `;
 
@@ -139,15 +136,17 @@ describe("the work thread", () => {
 
   test("is not started beside five that hang", async () => {
     const of = thread(100);
+    writeFileSync(join(folder, "gate"), "");
     for (let i = 1; i <= 5; i++) {
       const failed = failure(ask(of, "sleep"));
-      // Twice each: the thread, and its sleep, which nothing ends.
+      // Twice each: the thread, and its sleep, which nothing but the gate ends.
       await eventually("it sleeps", started, (count) => count === 2 * i);
       time.clock.advance(12_000);
       expect((await failed).message).toContain("no answer within");
     }
     expect(of.limits()[1]?.value).toBe(5);
     expect((await failure(ask(of, "answer"))).message).toBe("container work: 5 threads hang");
+    rmSync(join(folder, "gate"));
     await ended(of);
     expect(await ask(of, "answer")).toBeDefined();
   });
