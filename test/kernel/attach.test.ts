@@ -151,7 +151,7 @@ describe.if(isRoot)("attaching", () => {
         /** Addresses that are announced until a given one is. */
         const announcedUntil = (last: string) => {
           const found = new Set<string>();
-          for (let i = 0; i < 2_000 && !found.has(last); i++) {
+          for (let i = 0; i < 30_000 && !found.has(last); i++) {
             const frame = receiveDatagram("ARP", fd, buffer, false);
             if (!frame) Bun.sleepSync(1);
             // RFC 826: the sender's address is the target's, too.
