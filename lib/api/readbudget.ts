@@ -11,40 +11,54 @@ const CHARACTERS_PER_MS = 16_384;
 
 export class ReadBudget {
   readonly #bucket: TokenBucket;
-  /** Answers that are being made, and the processor time up to which they were charged, in ms. */
-  #current = 0;
-  #charged = 0;
+  /** Resolves in the turn of the event loop after the last answer: each has a turn of its own, however many wait. */
+  #last: Promise<void> = Promise.resolve();
 
   constructor(private readonly clock: Pick<Clock, "now" | "worked">) {
     this.#bucket = new TokenBucket(BURST_MS, MS_PER_S, clock.now());
   }
 
-  /** Run what answers a request and charge the time it takes; resolve with 503 and Retry-After once none is left. */
+  /**
+   * Run what answers a request, which must not wait for anything, after those before it, and charge the time it takes; resolve
+   * with 503 and Retry-After once none is left.
+   */
   async spend(answer: () => Response | Promise<Response>): Promise<Response> {
-    this.#charge();
-    const start = this.clock.now();
-    if (!this.#bucket.take(start, 0)) {
-      const seconds = Math.ceil(this.#bucket.wait(start) / 1_000);
-      const text = `busy: requests over TCP may take ${MS_PER_S} ms of processor time a second; try again in ${seconds} s, or use the Unix socket\n`;
-      return new Response(text, { status: 503, headers: { "retry-after": String(seconds) } });
+    if (!this.#isLeft()) return this.#refusal();
+    const before = this.#last;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#last = promise;
+    await before;
+    if (!this.#isLeft()) {
+      setImmediate(resolve);
+      return this.#refusal();
     }
-    let length = 0;
-    this.#current++;
+    const start = this.#worked();
+    let characters = 0;
     try {
       const response = await answer();
       const text = await response.text();
-      length = text.length;
+      characters = text.length;
       return new Response(text, { status: response.status, headers: response.headers });
     } finally {
-      this.#charge(length / CHARACTERS_PER_MS);
-      this.#current--;
+      // Sending it takes time, too.
+      setImmediate(() => {
+        this.#bucket.charge(this.clock.now(), this.#worked() - start + characters / CHARACTERS_PER_MS);
+        resolve();
+      });
     }
   }
 
-  /** Time that several answers take together is charged once. */
-  #charge(more = 0): void {
-    const worked = this.clock.worked?.() ?? this.clock.now();
-    this.#bucket.charge(this.clock.now(), (this.#current > 0 ? worked - this.#charged : 0) + more);
-    this.#charged = worked;
+  #isLeft(): boolean {
+    return this.#bucket.take(this.clock.now(), 0);
+  }
+
+  #worked(): number {
+    return this.clock.worked?.() ?? this.clock.now();
+  }
+
+  #refusal(): Response {
+    const seconds = Math.ceil(this.#bucket.wait(this.clock.now()) / 1_000);
+    const text = `busy: requests over TCP may take ${MS_PER_S} ms of processor time a second; try again in ${seconds} s, or use the Unix socket\n`;
+    return new Response(text, { status: 503, headers: { "retry-after": String(seconds) } });
   }
 }
