@@ -1,17 +1,23 @@
 // The host's packet filter: one nftables table of our own. Rules in the tables of iptables and firewalld are in forwarding/.
 import { type AddressRange, ipv4Octets, parseCidr } from "../address/ipv4.ts";
+import { parseMac } from "../address/mac.ts";
 import type { Chain } from "../netlink/nftables/chain.ts";
 import { matchEstablished, matchState, matchTranslated, STATE } from "../netlink/nftables/conntrack.ts";
 import type { Expression } from "../netlink/nftables/expr/expression.ts";
 import { verdict } from "../netlink/nftables/expr/immediate.ts";
 import { masquerade } from "../netlink/nftables/expr/masq.ts";
-import { matchAddress, matchLink, matchSet, setMark } from "../netlink/nftables/match.ts";
+import { matchAddress, matchForwarded, matchLink, matchSet, setMark } from "../netlink/nftables/match.ts";
 import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
 import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
-import { matchFragmentationNeeded, matchTcpPort, matchUdpPort } from "../netlink/nftables/transport.ts";
+import {
+  matchFragmentationNeeded,
+  matchTcpPort,
+  matchTransport,
+  matchUdpPort,
+} from "../netlink/nftables/transport.ts";
 import type { NetlinkSocket, Request } from "../netlink/socket.ts";
 import type { Exposed } from "./expose.ts";
 import { removeForwarding } from "./forwarding/forwarding.ts";
@@ -26,6 +32,7 @@ const SOURCE_NAT = 100;
 /** After source NAT, which is in the state of the connection by then. */
 const LAST = 300;
 const FILTER = 0;
+const UDP_HEADER = 8;
 
 /**
  * Packet mark of what may be cached (overlay/flowcache): packets to the bridge, of an established connection without address
@@ -33,13 +40,19 @@ const FILTER = 0;
  */
 export const ESTABLISHED_MARK = 0x80_0000;
 
+/** UDP ports of the overlays, the same on all hosts, and the Ethernet address by which sleeve's datagrams name this one. */
+export interface OverlayPorts {
+  readonly sleeve: number;
+  readonly vxlan: number;
+  readonly name: string;
+}
+
 /** The contents of the table. */
 export interface FirewallSettings {
   readonly exposed: readonly Exposed[];
   /** TCP port of the control API; closed to all but the host itself. */
   readonly controlPort: number | undefined;
-  /** UDP ports of the overlays (sleeve, VXLAN), the same on all hosts. */
-  readonly overlayPorts?: readonly number[];
+  readonly overlays?: OverlayPorts | undefined;
   /** Ranges of this host's containers: packets to them from outside keep their source address. */
   readonly local: readonly AddressRange[];
   /** Mark packets for the flow cache. */
@@ -74,6 +87,24 @@ const flowChain: Chain = {
   ],
 };
 
+/**
+ * Drop forwarded packets that other hosts would take for frames of this one: those of other networks here that are masqueraded.
+ * By VXLAN, a peer is identified by its address alone, so peers behind source NAT use sleeve, whose datagrams begin with their
+ * sender's name.
+ */
+function notInOurName({ sleeve, vxlan, name }: OverlayPorts): Chain {
+  const masqueraded = [...matchForwarded(), ...matchTranslated(true, "source")];
+  const named = matchTransport(UDP_HEADER, parseMac(name));
+  return {
+    name: "masqueraded",
+    base: { type: "filter", hook: "postrouting", priority: LAST, policy: "accept" },
+    rules: [
+      [...matchUdpPort(vxlan), ...masqueraded, verdict("drop")],
+      [...matchUdpPort(sleeve), ...named, ...masqueraded, verdict("drop")],
+    ],
+  };
+}
+
 /** Drop packets to a TCP port of a loopback address unless they arrive on lo. */
 function closedToOthers(port: number): Expression[] {
   return [
@@ -86,12 +117,12 @@ function closedToOthers(port: number): Expression[] {
 
 /** Return the table for these settings. */
 export function firewallTable(settings: FirewallSettings): Table {
-  const { exposed, controlPort, overlayPorts = [], local, flowCache = false } = settings;
+  const { exposed, controlPort, overlays, local, flowCache = false } = settings;
   const fromUs = matchLink("iifname", BRIDGE);
   const toUs = matchLink("oifname", BRIDGE);
   const beyondUs = matchLink("oifname", BRIDGE, false);
   // Masquerading gives a container's packets the address of a peer: without encryption, other hosts accept them as its frames.
-  const toOverlay = overlayPorts.map(matchUdpPort);
+  const toOverlay = overlays ? [overlays.sleeve, overlays.vxlan].map(matchUdpPort) : [];
   // The kernel lowers a path's MTU by this message, whoever sends it: a container could lower that between two hosts.
   const pathMtus = (match: readonly Expression[]) => [
     ...exposed.map(({ cidr }) => [...match, ...matchFragmentationNeeded(cidr), verdict("accept")]),
@@ -125,6 +156,7 @@ export function firewallTable(settings: FirewallSettings): Table {
           [...toUs, ...matchEstablished(), verdict("accept")],
         ],
       },
+      ...(overlays ? [notInOurName(overlays)] : []),
       ...(flowCache ? [flowChain] : []),
       {
         name: "input",

@@ -61,9 +61,9 @@ export function keepHost(
   const forward = ["net/ipv4/ip_forward", `net/ipv4/conf/${BRIDGE}/forwarding`].map((each) => {
     return { name: each, value: "1" };
   });
-  const overlayPorts = [port, fastdpPort(port)];
+  const overlays = { sleeve: port, vxlan: fastdpPort(port), name: address };
   const firewall = () => {
-    return { exposed: exposure.exposed, controlPort, overlayPorts, local: exposure.local, flowCache };
+    return { exposed: exposure.exposed, controlPort, overlays, local: exposure.local, flowCache };
   };
   const forwarding = new ForwardingResource(filter, () => exposure.addresses);
   const found = [

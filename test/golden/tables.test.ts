@@ -60,11 +60,10 @@ function rulesOf(name: string) {
 }
 const ports = rulesOf("a range up to the last port");
 
+const overlays = { sleeve: 6783, vxlan: 6784, name: "02:00:00:00:00:01" };
+
 const CASES: readonly [string, readonly Request[]][] = [
-  [
-    "packet filter of the host",
-    fillTable(firewallTable({ exposed, controlPort: 6784, overlayPorts: [6783, 6784], local })),
-  ],
+  ["packet filter of the host", fillTable(firewallTable({ exposed, controlPort: 6784, overlays, local }))],
   [
     "packet filter of a host without anything",
     fillTable(firewallTable({ exposed: [], controlPort: undefined, local: [] })),

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync } from "node:fs";
 import { formatIPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { formatMac, parseMac } from "../../lib/address/mac.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { Exposure } from "../../lib/host/expose.ts";
 import { firewallTable } from "../../lib/host/firewall.ts";
@@ -26,6 +27,8 @@ import { addVeth, eventually, Hosts, must } from "../support/hosts.ts";
 
 const PORT = 9_999;
 const OVERLAY = 9_998;
+const VXLAN = 9_997;
+const NAME = "02:00:00:00:00:01";
 const ETH_P_IP = 0x0008;
 const [SOL_SOCKET, SO_BROADCAST] = [1, 6];
 const EXPOSED = parseCidr("10.32.0.1/12");
@@ -61,7 +64,8 @@ beforeAll(async () => {
   expect(within(path(1), enableBridgeNetfilter)).toBeUndefined();
   using nf = within(path(1), () => new NetlinkSocket(NETLINK_NETFILTER));
   const exposed = [{ cidr: EXPOSED, masquerade: true }];
-  tableReplace(nf, firewallTable({ exposed, controlPort: undefined, overlayPorts: [OVERLAY], local: [] }));
+  const overlays = { sleeve: OVERLAY, vxlan: VXLAN, name: NAME };
+  tableReplace(nf, firewallTable({ exposed, controlPort: undefined, overlays, local: [] }));
   sender = within(one, () => openSocket("sender", AF_INET, SOCK_DGRAM, 0));
   setOption("broadcasts", sender, SOL_SOCKET, SO_BROADCAST, 1);
   const capture = () => openSocket("capture", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, ETH_P_IP);
@@ -143,6 +147,74 @@ test("a pod's packets to a port of the overlay reach other pods, but neither its
       ])
         for (const port of [OVERLAY, PORT])
           sendDatagram("packet", sender, Uint8Array.of(1), sockaddrIn(Uint8Array.from(to), port));
+      return listen();
+    },
+    (found) => wanted.every((each) => found.includes(each)),
+  );
+  expect(arrived).toEqual(wanted);
+});
+
+test("what other networks of the host send, masqueraded, is no frame of the host; peers behind it are let through", async () => {
+  const host = hosts.host(1);
+  const netns = (await hosts.pod("other")).split("/").at(-1) ?? "";
+  await addVeth(["ip", "-n", host.netns], "other", netns, 1_500);
+  await host.must(["ip", "addr", "add", "172.17.0.1/24", "dev", "other"]);
+  await host.must(["ip", "link", "set", "other", "up"]);
+  const ip = (...args: string[]) => must(["ip", "-n", netns, ...args]);
+  const [masqueraded, routed] = ["172.17.0.2", "172.17.0.3"];
+  for (const address of [masqueraded, routed]) await ip("addr", "add", `${address}/24`, "dev", "eth0");
+  await ip("link", "set", "eth0", "up");
+  await ip("route", "add", "default", "via", "172.17.0.1");
+  await host.must(["nft", "-f", "-"], {
+    stdin: `table ip other { chain post {
+      type nat hook postrouting priority 100;
+      ip saddr ${masqueraded} masquerade
+      ip saddr 10.99.0.1 udp sport 7777 masquerade to :7778
+    }
+    }`,
+  });
+  const socket = (at: string, address: string, port: number) =>
+    within(at, () => {
+      const fd = openSocket("sender", AF_INET, SOCK_DGRAM, 0);
+      opened.push(fd);
+      bindSocket("sender", fd, sockaddrIn(Uint8Array.from(address.split(".").map(Number)), port));
+      return fd;
+    });
+  const senders = [
+    ...[masqueraded, routed].map((address) => socket(`/run/netns/${netns}`, address, 7_000)),
+    socket(path(1), "10.99.0.1", 7_777),
+  ];
+  const names = new Map([
+    ["own", parseMac(NAME)],
+    ["other", parseMac("02:00:00:00:00:02")],
+  ]);
+  const seen = new Set<string>();
+  const listen = () => {
+    const fd = captures.get("outside") ?? -1;
+    for (let packet = receiveDatagram("capture", fd, BUFFER, false); packet; ) {
+      const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
+      const [from, to] = [view.getUint16(34), view.getUint16(36)];
+      const name = packet[23] === 17 ? formatMac(packet.slice(42, 48)) : "";
+      const whose = [...names].find(([, each]) => formatMac(each) === name)?.[0];
+      if (whose) seen.add(`${formatIPv4(view.getUint32(26))}:${from} ${to} ${whose}`);
+      packet = receiveDatagram("capture", fd, BUFFER, false);
+    }
+    return [...seen].sort();
+  };
+  const wanted = [
+    ...[...names.keys()].map((name) => `10.99.0.1:7000 ${PORT} ${name}`),
+    `10.99.0.1:7000 ${OVERLAY} other`,
+    ...["10.99.0.1:7778", "172.17.0.3:7000"].flatMap((from) =>
+      [VXLAN, OVERLAY, PORT].flatMap((port) => [...names.keys()].map((name) => `${from} ${port} ${name}`)),
+    ),
+  ].sort();
+  const arrived = await eventually(
+    "all others arrive",
+    () => {
+      for (const from of senders)
+        for (const port of [VXLAN, OVERLAY, PORT])
+          for (const name of names.values())
+            sendDatagram("packet", from, name, sockaddrIn(Uint8Array.of(10, 99, 0, 2), port));
       return listen();
     },
     (found) => wanted.every((each) => found.includes(each)),

@@ -36,8 +36,8 @@ describe("a table", () => {
     ],
     [
       "ports of the overlays",
-      state({ overlayPorts: [6783] }),
-      ["with 6 of 5 rules in chain forward", "with 4 of 3 rules in chain input"],
+      state({ overlays: { sleeve: 6783, vxlan: 6784, name: "02:00:00:00:00:01" } }),
+      ["with 7 of 5 rules in chain forward", "with 5 of 3 rules in chain input"],
     ],
     [
       "no masquerading",

@@ -60,12 +60,12 @@ export function matchEstablished(): Expression[] {
   return matchState(STATE.established | STATE.related);
 }
 
-/** IPS_SRC_NAT and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h) */
-const IPS_NAT = 0x30;
+/** Bits of a connection's status: IPS_SRC_NAT and IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h) */
+const NAT = { source: 0x10, any: 0x30 } as const;
 
-/** Match packets whose connection has addresses translated; or has not. */
-export function matchTranslated(translated = true): Expression[] {
-  return [ct(NFT_CT_STATUS), bitwise(hostOrder(IPS_NAT)), cmp(new Uint8Array(4), !translated)];
+/** Match packets whose connection has addresses translated (its opener's alone, where given); or has not. */
+export function matchTranslated(translated = true, which: keyof typeof NAT = "any"): Expression[] {
+  return [ct(NFT_CT_STATUS), bitwise(hostOrder(NAT[which])), cmp(new Uint8Array(4), !translated)];
 }
 
 /** Match packets from the target of their connection to its opener. */

@@ -105,6 +105,13 @@ export function matchLink(key: "iifname" | "oifname", name: string, equal = true
   return [meta(key), cmp(padded, equal)];
 }
 
+/**
+ * Match packets in postrouting that were forwarded, not sent by this host. Before Linux 5.8 (28f8bfd1ac94), it matches none.
+ */
+export function matchForwarded(): Expression[] {
+  return matchLink("iifname", "", false);
+}
+
 /** Match destinations by the first bits of their address, which are those of `octet`; or others. */
 export function matchDestinationPrefix(
   family: Family,
