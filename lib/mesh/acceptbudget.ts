@@ -1,5 +1,6 @@
-// The budget of inbound connections before their handshakes end. Any host can open them, so they are bounded by address
-// and in all, and the oldest gives way to the newest: an honest handshake takes milliseconds.
+// The budget of inbound connections before their handshakes end. Any host can open them, so they are bounded. Addresses of peers,
+// from which a handshake has succeeded, have a budget of their own: strangers, however many addresses they have, do not keep
+// a peer from connecting again.
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
@@ -8,15 +9,19 @@ import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import { forgetting, type Limit } from "../sys/limit.ts";
 import { RefusedError, SelfConnectionError } from "./errors.ts";
+import {
+  MAX_HANDSHAKES,
+  MAX_HANDSHAKES_PER_ADDRESS,
+  type PendingHandshake,
+  UnfinishedHandshakes,
+} from "./unfinishedhandshakes.ts";
 
-/** Unfinished handshakes, in all and from one address. */
-export const MAX_HANDSHAKES = 512;
-export const MAX_HANDSHAKES_PER_ADDRESS = 32;
 /** Connections that one address may open at once, and then each second. */
 export const ACCEPT_BURST = 64;
 export const ACCEPTS_PER_S = 20;
-/** Addresses whose rate is kept; the oldest is forgotten first. */
-const MAX_ADDRESSES = 1024;
+/** Addresses of strangers, and of peers, whose rate is kept; the oldest is forgotten first. */
+const MAX_STRANGERS = 1024;
+const MAX_PEERS = 4096;
 /** Time in a turn of the event loop for handshakes with addresses whose last one failed, in ms. */
 const FAILED_SLICE_MS = 1;
 
@@ -26,125 +31,127 @@ interface Caller {
   failed: boolean;
 }
 
-/** A connection before the end of its handshake. */
-export interface PendingHandshake {
-  readonly address: string;
-  /** The far end's address, without the port. */
-  readonly remoteIp: string;
-  shutdown(error: Error): void;
+/** Callers of one kind. */
+class Callers {
+  readonly byAddress: LatestMap<string, Caller>;
+  readonly unfinished = new UnfinishedHandshakes();
+  readonly slices: Slices;
+
+  constructor(clock: Clock, max: number) {
+    this.byAddress = new LatestMap(max);
+    this.slices = new Slices(clock);
+  }
 }
 
 export class AcceptBudget {
-  readonly #byAddress = new Map<string, Set<PendingHandshake>>();
-  readonly #callers = new LatestMap<string, Caller>(MAX_ADDRESSES);
-  readonly #slices: Slices;
+  readonly #strangers: Callers;
+  readonly #peers: Callers;
   readonly #failedSlices: Slices;
-  #count = 0;
   #refused = 0;
 
   constructor(
     private readonly clock: Clock,
     private readonly warn: LimitedWarning,
   ) {
-    this.#slices = new Slices(clock);
+    this.#strangers = new Callers(clock, MAX_STRANGERS);
+    this.#peers = new Callers(clock, MAX_PEERS);
     this.#failedSlices = new Slices(clock, FAILED_SLICE_MS);
   }
 
   stop(): void {
-    this.#slices.stop();
-    this.#failedSlices.stop();
+    for (const slices of [this.#strangers.slices, this.#peers.slices, this.#failedSlices]) slices.stop();
   }
 
-  /** Slices for the handshakes with an address: it does not wait for those that fail all the time. */
+  /** Slices for the handshakes with an address: it does not wait for those that fail all the time, nor a peer for strangers. */
   slices(ip: string): Slices {
-    return this.#callers.get(ip)?.failed ? this.#failedSlices : this.#slices;
+    const callers = this.#of(ip);
+    return callers.byAddress.get(ip)?.failed ? this.#failedSlices : callers.slices;
   }
 
   /** For the status. */
   notes(): string[] {
     if (this.#refused === 0) return [];
-    return [`${this.#refused} connections of strangers closed, ${this.#count} unfinished handshakes now`];
+    return [
+      `${this.#refused} connections of strangers closed, ${this.#strangers.unfinished.count} unfinished handshakes now`,
+    ];
   }
 
   limits(): Limit[] {
-    const largest = Math.max(0, ...Array.from(this.#byAddress.values(), ({ size }) => size));
+    const [strangers, peers] = [this.#strangers, this.#peers];
+    const largest = Math.max(strangers.unfinished.largest, peers.unfinished.largest);
     return [
-      { name: "handshakes", value: this.#count, max: MAX_HANDSHAKES, refused: this.#refused },
+      {
+        name: "handshakes",
+        value: strangers.unfinished.count,
+        max: MAX_HANDSHAKES,
+        refused: this.#refused,
+      },
+      { name: "handshakes-of-peers", value: peers.unfinished.count, max: MAX_HANDSHAKES },
       { name: "handshakes-of-one-address", value: largest, max: MAX_HANDSHAKES_PER_ADDRESS },
-      forgetting("addresses-with-a-rate", this.#callers),
+      forgetting("addresses-with-a-rate", strangers.byAddress),
+      forgetting("addresses-of-peers", peers.byAddress),
     ];
   }
 
   all(): PendingHandshake[] {
-    return [...this.#byAddress.values()].flatMap((own) => [...own]);
+    return [this.#strangers, this.#peers].flatMap(({ unfinished }) => unfinished.all());
+  }
+
+  #of(ip: string): Callers {
+    return this.#peers.byAddress.has(ip) ? this.#peers : this.#strangers;
+  }
+
+  #caller(ip: string): Caller {
+    const rate = () => new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, this.clock.now());
+    return this.#of(ip).byAddress.get(ip) ?? { rate: rate(), failed: false };
   }
 
   /** Return whether an address may open another connection now. */
   admits(ip: string): boolean {
     const now = this.clock.now();
-    const caller = this.#callers.get(ip) ?? {
-      rate: new TokenBucket(ACCEPT_BURST, ACCEPTS_PER_S, now),
-      failed: false,
-    };
+    const caller = this.#caller(ip);
     const admitted = caller.rate.take(now);
-    this.#callers.set(ip, caller);
+    this.#of(ip).byAddress.set(ip, caller);
     if (!admitted) this.#refuse(ip, `more than ${ACCEPTS_PER_S} connections a second`);
     return admitted;
   }
 
   /** Add a connection; the oldest is closed where there are too many. */
   add(pending: PendingHandshake): void {
-    const own = this.#byAddress.get(pending.remoteIp) ?? new Set();
-    own.add(pending);
-    this.#byAddress.set(pending.remoteIp, own);
-    this.#count++;
-    if (own.size > MAX_HANDSHAKES_PER_ADDRESS) {
-      this.#evict(own, `more than ${MAX_HANDSHAKES_PER_ADDRESS} unfinished handshakes`);
-    } else if (this.#count > MAX_HANDSHAKES) {
-      const largest = [...this.#byAddress.values()].reduce((a, b) => (b.size > a.size ? b : a));
-      this.#evict(largest, `more than ${MAX_HANDSHAKES} unfinished handshakes in all, most of them`);
-    }
+    const evicted = this.#of(pending.remoteIp).unfinished.add(pending);
+    if (!evicted) return;
+    this.#refuse(evicted.oldest.remoteIp, evicted.why);
+    evicted.oldest.shutdown(new Error(evicted.why));
   }
 
-  /** Its handshake has succeeded. */
+  /** A handshake, perhaps one that we began, has succeeded. */
   succeeded(pending: PendingHandshake): void {
     this.remove(pending);
-    this.#note(pending, false);
+    const { remoteIp } = pending;
+    const caller = this.#caller(remoteIp);
+    caller.failed = false;
+    this.#strangers.byAddress.delete(remoteIp);
+    this.#peers.byAddress.set(remoteIp, caller);
   }
 
-  #note({ remoteIp }: PendingHandshake, failed: boolean): void {
-    const caller = this.#callers.get(remoteIp);
-    if (caller) caller.failed = failed;
-  }
-
-  /** It is no unfinished handshake any more. */
+  /** It is no unfinished handshake any more; its address may have become a peer's meanwhile. */
   remove(pending: PendingHandshake): void {
-    const own = this.#byAddress.get(pending.remoteIp);
-    if (!own?.delete(pending)) return;
-    this.#count--;
-    if (own.size === 0) this.#byAddress.delete(pending.remoteIp);
+    for (const { unfinished } of [this.#strangers, this.#peers]) unfinished.remove(pending);
   }
 
   /** Its handshake has failed: logged once a minute for each address and kind, as any host can cause that. */
   failed(pending: PendingHandshake, error: Error): void {
     this.remove(pending);
-    this.#note(pending, true);
+    const { remoteIp } = pending;
+    const caller = this.#of(remoteIp).byAddress.get(remoteIp);
+    if (caller) caller.failed = true;
     // Refusals have a line of their own.
     if (error instanceof RefusedError) return;
     // The end that dialled logs it, and does not dial again.
     if (error instanceof SelfConnectionError) return;
     const { name, message } = error;
     const text = `connection shutting down due to error during handshake: ${message}`;
-    this.warn(`${name} ${pending.remoteIp}`, text, { address: pending.address });
-  }
-
-  #evict(own: ReadonlySet<PendingHandshake>, what: string): void {
-    for (const oldest of own) {
-      this.#refuse(oldest.remoteIp, what);
-      oldest.shutdown(new Error(what));
-      this.remove(oldest);
-      return;
-    }
+    this.warn(`${name} ${remoteIp}`, text, { address: pending.address });
   }
 
   #refuse(ip: string, what: string): void {

@@ -4,15 +4,13 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { logfmt } from "../../lib/log/fields.ts";
 import { logTo } from "../../lib/log/log.ts";
+import { ACCEPT_BURST, ACCEPTS_PER_S, AcceptBudget } from "../../lib/mesh/acceptbudget.ts";
+import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import {
-  ACCEPT_BURST,
-  ACCEPTS_PER_S,
-  AcceptBudget,
   MAX_HANDSHAKES,
   MAX_HANDSHAKES_PER_ADDRESS,
   type PendingHandshake,
-} from "../../lib/mesh/acceptbudget.ts";
-import { ratedLog } from "../../lib/mesh/ratedlog.ts";
+} from "../../lib/mesh/unfinishedhandshakes.ts";
 
 function gate() {
   const clock = new SimulatedClock(1_000_000);
@@ -57,6 +55,31 @@ test("in all too many, the oldest of the address with most goes, and honest ones
   strangers.remove(honest);
   expect(strangers.all()).toHaveLength(MAX_HANDSHAKES - 1);
   expect(strangers.notes().join()).toContain(`${MAX_HANDSHAKES - 1} unfinished handshakes`);
+});
+
+test("strangers, however many addresses they have, neither displace nor delay nor make us forget an address of a peer", () => {
+  const { closed, strangers, open } = gate();
+  const limit = (name: string) => strangers.limits().find((each) => each.name === name)?.value;
+  strangers.admits("10.0.1.1");
+  strangers.succeeded(open("10.0.1.1"));
+  const again = open("10.0.1.1");
+  for (let i = 0; i < 5_000; i++) {
+    const ip = `10.1.${i >> 8}.${i & 255}`;
+    strangers.admits(ip);
+    open(ip);
+  }
+  expect(closed).not.toContain(again);
+  expect(closed).toHaveLength(5_000 - MAX_HANDSHAKES);
+  expect([limit("handshakes"), limit("handshakes-of-peers")]).toEqual([MAX_HANDSHAKES, 1]);
+  const slices = strangers.slices("10.0.1.1");
+  expect(slices).not.toBe(strangers.slices("10.1.19.1"));
+  strangers.failed(again, new Error("EOF"));
+  expect(strangers.slices("10.0.1.1")).not.toBe(slices);
+  strangers.succeeded(open("10.0.1.1"));
+  expect(strangers.slices("10.0.1.1")).toBe(slices);
+  // One that we have dialled is a peer's, too.
+  strangers.succeeded({ ...again, remoteIp: "10.0.1.2" });
+  expect(strangers.slices("10.0.1.2")).toBe(slices);
 });
 
 test("a handshake that has failed makes room, and is told once", () => {
