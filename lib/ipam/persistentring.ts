@@ -1,6 +1,6 @@
 // The ring of this peer, the space that it gives us, and their record on disk.
 import { type AddressRange, cidrRange, rangeSize, sameRanges } from "../address/ipv4.ts";
-import type { Work } from "../clock/slices.ts";
+import { Slices, type Work } from "../clock/slices.ts";
 import { Soon } from "../clock/soon.ts";
 import type { PeerName } from "../mesh/name.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -25,6 +25,7 @@ export class PersistentRing {
   /** The ring on disk is older than ours. */
   #dirty = false;
   readonly #later: Soon;
+  readonly #slices: Slices;
 
   constructor(
     private readonly config: Pick<AllocatorConfig, "ourName" | "universe">,
@@ -34,6 +35,7 @@ export class PersistentRing {
     const { start, end } = cidrRange(config.universe);
     this.#ring = new Ring(start, end, config.ourName);
     this.#later = new Soon(dependencies.clock, () => this.#flush());
+    this.#slices = new Slices(dependencies.clock);
   }
 
   get ring(): RingView {
@@ -99,7 +101,7 @@ export class PersistentRing {
     );
     const changesOurs = draft.before.length === 0 || !sameRanges(this.#ring.ownedRanges(), draft.owned);
     yield;
-    if (changesOurs) yield* this.dependencies.store.prepareRing?.(draft.entries) ?? [];
+    if (changesOurs) yield* this.#prepare({ ...this.#ring.state(), ...draft });
     return { ...draft, changesOurs };
   }
 
@@ -131,6 +133,11 @@ export class PersistentRing {
     this.dependencies.owns?.(ranges);
   }
 
+  #prepare(ring: RingState): Work {
+    const nothing = function* () {};
+    return this.dependencies.store.prepareRing?.(ring) ?? nothing();
+  }
+
   /** Save within SAVE_LATER_MS: nothing that others rely on has changed, and they say it again. */
   saveLater(): void {
     this.#dirty = true;
@@ -140,17 +147,33 @@ export class PersistentRing {
   /** Save what has not been saved yet, and nothing later. */
   stop(): void {
     this.#later.stop();
-    this.#flush();
+    this.#slices.stop();
+    if (this.#dirty) this.save();
   }
 
+  /** Save the ring as it is now, in steps: peers can make it long. It may be changed or saved meanwhile. */
   #flush(): void {
-    if (this.#dirty) this.save();
+    if (!this.#dirty) return;
+    const ring = this.#saved();
+    this.#slices.run(this.#prepare(ring), (error) => {
+      if (!this.#dirty) return;
+      this.#attempt(() => {
+        if (error) throw error;
+        this.dependencies.store.saveRing(ring, true);
+        this.#dirty = false;
+      });
+      if (ring.entries !== this.#ring.entries) this.saveLater();
+    });
   }
 
   /** Save, or try again later: what other peers have said can be had from them again. */
   save(): void {
+    this.#attempt(() => this.#write());
+  }
+
+  #attempt(write: () => void): void {
     try {
-      this.#write();
+      write();
     } catch (error) {
       if (!this.#dirty) this.dependencies.log.error(reasonOf(error));
       this.saveLater();
@@ -171,8 +194,11 @@ export class PersistentRing {
   }
 
   #write(): void {
-    const { ourName: peer } = this.config;
-    this.dependencies.store.saveRing({ ...this.#ring.state(), peer, alone: this.#unshared });
+    this.dependencies.store.saveRing(this.#saved());
     this.#dirty = false;
+  }
+
+  #saved(): SavedRing {
+    return { ...this.#ring.state(), peer: this.config.ourName, alone: this.#unshared };
   }
 }

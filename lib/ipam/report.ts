@@ -74,7 +74,7 @@ export function ipamReport(
     PendingAllocates: orNull(pending.list("allocate").map(({ text }) => text)),
   };
   // One range of a known peer is enough for the status, and peers can make the ring long.
-  const reachable = [{ Size: 1, IsKnownPeer: ring.entries.some(({ peer }) => isKnown(peer)) }];
+  const reachable = [{ Size: 1, IsKnownPeer: ring.peerNames().values().some(isKnown) }];
   let entries: IpamReport["Entries"] | undefined;
   return {
     ...state,

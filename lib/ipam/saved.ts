@@ -6,7 +6,7 @@ import { parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import type { Claims, NodeId } from "./consensus.ts";
 import { packEntries, packInSteps, unpackEntries } from "./packed.ts";
-import type { Entry, RingState } from "./ring/entry.ts";
+import { checkInSteps, type Entry, type RingState } from "./ring/entry.ts";
 import { Ring } from "./ring/ring.ts";
 
 const Address = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32));
@@ -110,9 +110,10 @@ export interface AllocatorStore {
   /** Of the file, for messages. */
   readonly path: string;
   loadRing(): SavedRing | undefined;
-  saveRing(ring: SavedRing): void;
-  /** Prepare, in steps, to save a ring of these entries. */
-  prepareRing?(entries: readonly Entry[]): Work;
+  /** Save a ring so that it survives a power cut; `soon`, as soon as the kernel writes it. */
+  saveRing(ring: SavedRing, soon?: boolean): void;
+  /** Prepare to save this ring, in steps. Throws RingError for one that cannot be loaded. */
+  prepareRing?(ring: RingState): Work;
   loadVote(): Vote | undefined;
   saveVote(vote: Vote): void;
   loadHolders(): Map<string, Holder>;
@@ -145,14 +146,18 @@ export function allocatorStore(store: Store): AllocatorStore {
     path: store.path,
     loadRing: () => rings.get(RING),
     // Peers act on what we say of our ranges: a power cut must not take it back.
-    saveRing(ring) {
-      checkLoadable(ring);
+    saveRing(ring, soon = false) {
       const { peer, start, end, entries, seeds, alone = false } = ring;
+      if (packed?.of !== entries) checkLoadable(ring);
       const text = packed?.of === entries ? packed.text : packEntries(entries);
       packed = undefined;
-      store.durably(() => writtenRings.set(RING, { peer, start, end, entries: text, seeds, alone }));
+      const write = () => writtenRings.set(RING, { peer, start, end, entries: text, seeds, alone });
+      if (soon) write();
+      else store.durably(write);
     },
-    *prepareRing(entries) {
+    *prepareRing(ring) {
+      const { entries } = ring;
+      yield* checkInSteps(entries, ring);
       packed = { of: entries, text: yield* packInSteps(entries) };
     },
     loadVote: () => votes.get(VOTE),

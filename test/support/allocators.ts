@@ -45,7 +45,7 @@ export class MemoryDisk {
     return {
       path: "memory",
       loadRing: () => read("ring"),
-      saveRing: (ring) => write("ring", ring, true),
+      saveRing: (ring, soon = false) => write("ring", ring, !soon),
       loadVote: () => read("vote"),
       saveVote: (vote) => write("vote", vote, true),
       loadHolders: () =>

@@ -41,6 +41,8 @@ export interface RingDraft extends Merged {
   readonly seeds: readonly PeerName[];
   /** Our ranges after the merge. */
   readonly owned: readonly AddressRange[];
+  /** All owners after the merge. */
+  readonly owners: ReadonlySet<PeerName>;
 }
 
 /** A ring that can only be read. */
@@ -48,6 +50,16 @@ export type RingView = Omit<
   Ring,
   "restore" | "claimForPeers" | "grant" | "adopt" | "merge" | "reassert" | "transfer" | "reportFree"
 >;
+
+function* ownersOf(entries: readonly Entry[]): Work<ReadonlySet<PeerName>> {
+  const names = new Set<PeerName>();
+  let at = 0;
+  for (const { peer } of entries) {
+    names.add(peer);
+    if (++at % STEP === 0) yield;
+  }
+  return names;
+}
 
 export class Ring implements RingState {
   #entries: readonly Entry[] = [];
@@ -98,11 +110,8 @@ export class Ring implements RingState {
   }
 
   peerNames(): ReadonlySet<PeerName> {
-    if (this.#owners?.of !== this.#entries) {
-      const names = new Set<PeerName>();
-      for (const { peer } of this.#entries) names.add(peer);
-      this.#owners = { of: this.#entries, names };
-    }
+    if (this.#owners?.of !== this.#entries)
+      this.#owners = { of: this.#entries, names: atOnce(ownersOf(this.#entries)) };
     return this.#owners.names;
   }
 
@@ -199,15 +208,16 @@ export class Ring implements RingState {
     const seeds = ours.seeds.length > 0 ? ours.seeds : [...other.seeds];
     const merged = yield* mergeRings(ours, other, hasAllocations);
     const owned = yield* this.#rangesOwnedBy(this.peer, merged.entries);
-    return { ...merged, before: ours.entries, seeds, owned };
+    return { ...merged, before: ours.entries, seeds, owned, owners: yield* ownersOf(merged.entries) };
   }
 
   /** Replace this ring by the result of a merge. Return false if it has changed since the merge began. */
-  adopt({ before, entries, seeds, owned }: RingDraft): boolean {
+  adopt({ before, entries, seeds, owned, owners }: RingDraft): boolean {
     if (before !== this.#entries) return false;
     this.#entries = entries;
     this.#seeds = seeds;
     this.#owned = { of: entries, ranges: owned };
+    this.#owners = { of: entries, names: owners };
     return true;
   }
 
