@@ -1,4 +1,5 @@
 // Gossip channels: those of this peer, and the relaying of all others (mesh: gossip_channel.go).
+import { free } from "../bytes/free.ts";
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
@@ -11,7 +12,6 @@ import { isAnnounced } from "./features.ts";
 import { type GossipChannel, type GossipData, type Gossiper, slicedMessages } from "./gossip.ts";
 import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
 import { type PeerName, UNKNOWN_PEER } from "./name.ts";
-import { WaitingBytes } from "./pending.ts";
 import { type Routes, randomNeighbours } from "./routes.ts";
 import { surrogate } from "./surrogate.ts";
 
@@ -46,8 +46,6 @@ interface Channel {
 export class Channels {
   readonly #channels = new Map<string, Channel>();
   readonly #surrogate: ReturnType<typeof surrogate>;
-  /** Gossip that waits for neighbours, on all connections. */
-  readonly waiting = new WaitingBytes();
   readonly #note: LimitedWarning;
   readonly #warn: LimitedWarning;
 
@@ -59,7 +57,7 @@ export class Channels {
   }
 
   limits(): Limit[] {
-    return [...this.#surrogate.limits(), this.waiting.limit];
+    return this.#surrogate.limits();
   }
 
   /** Open a channel; messages on it go to `gossiper`. */
@@ -167,7 +165,10 @@ export class Channels {
     // At every hop: an original would relay the message to a peer that does not know the channel.
     if (isAnnounced(message.channel) && !connection.announces(message.channel)) return false;
     this.host.gossiped(message.payload.length);
-    connection.send(encodeGossip(message));
+    const encoded = encodeGossip(message);
+    if (message.source === this.host.ourself.name) connection.send(encoded);
+    else connection.relay(encoded);
+    free(encoded);
     return true;
   }
 

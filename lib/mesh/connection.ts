@@ -1,5 +1,7 @@
 // A control connection to another peer, from its first byte to its end (mesh: connection.go).
 import { splitHostPort } from "../address/hostport.ts";
+import { free } from "../bytes/free.ts";
+import { noteGarbage } from "../bytes/garbage.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
@@ -7,6 +9,7 @@ import type { Slices, Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
 import type { Log } from "../log/log.ts";
 import type { Trouble } from "../sys/trouble.ts";
+import type { BufferBudget } from "./bufferbudget.ts";
 import type { Keeper } from "./collisions.ts";
 import { ConnectionError, RefusedError } from "./errors.ts";
 import { isAnnounced, makeFeatures, parseFeatures } from "./features.ts";
@@ -18,7 +21,7 @@ import { encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
-import type { WaitingBytes } from "./pending.ts";
+import { MAX_WAITING_BYTES } from "./pending.ts";
 import { MessageReceiver } from "./receiver.ts";
 import { SlicedHandshake } from "./slicedhandshake.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
@@ -37,8 +40,7 @@ export interface ConnectionHost {
   readonly log: Log;
   readonly slices: Slices;
   readonly overlay: Overlay;
-  /** Gossip that waits on all connections. */
-  readonly waiting: WaitingBytes;
+  readonly buffers: BufferBudget;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
   /** Return the slices for a handshake with the host at `ip`. */
@@ -57,8 +59,6 @@ export interface ConnectionHost {
   gossiped(bytes: number): void;
   /** The handshake of a connection has ended. */
   introduced(connection: LocalConnection): void;
-  /** The connection buffers this many bytes of an unfinished message. */
-  buffered(connection: LocalConnection, bytes: number): void;
   /** Log what happens to a connection, rate-limited. */
   note(text: string, fields: Fields): void;
   /** Warn, rate-limited by kind. */
@@ -87,6 +87,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #overlay: OverlayConnection | undefined;
   #receiver: MessageReceiver | undefined;
   readonly #sender: GossipSender;
+  /** Bytes of an unfinished message. */
+  #unfinished = 0;
   #lastHeard: number;
   #since: number | undefined;
   #timer: Timer;
@@ -119,6 +121,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       (message) => {
         host.gossiped(message.length);
         this.send(message);
+        free(message);
       },
       (error) => this.shutdown(error),
     );
@@ -211,6 +214,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   drained(): void {
+    this.#account();
     this.#sender.unblock();
   }
 
@@ -224,8 +228,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
    */
   sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
     if (isAnnounced(channel) && !this.announces(channel)) return;
-    if (!this.#sender.add(channel, source, data))
-      this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
+    if (this.#sender.add(channel, source, data)) this.#account();
+    else this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
   }
 
   /** Send a message, its tag in front, at once. A longer one than MAX_SENT is dropped: it would end the connection. */
@@ -235,7 +239,22 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       const size = `${message.length} bytes, more than ${MAX_SENT}`;
       return this.#warn("message size", `cannot send a message: ${size}`);
     }
-    if (!this.stream.write(this.#framing.frame(message))) this.#sender.block();
+    const framed = this.#framing.frame(message);
+    if (!this.stream.write(framed)) this.#sender.block();
+    noteGarbage(framed.length);
+    this.#account();
+  }
+
+  /** Send a message of another peer, which must not end this connection: it is dropped while the peer reads too slowly. */
+  relay(message: Uint8Array): void {
+    if (this.stream.unsent <= MAX_WAITING_BYTES) return this.send(message);
+    this.#warn("relayed messages", "the peer reads too slowly: dropping messages of other peers for it");
+  }
+
+  /** Tell the budget how many bytes are in memory for this connection. */
+  #account(): void {
+    if (this.#ended) return;
+    this.host.buffers.hold(this, this.#unfinished + this.#sender.bytes + this.stream.unsent);
   }
 
   /** Send a heartbeat: a host that was restarted meanwhile resets the connection. */
@@ -276,6 +295,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#receiver?.stop();
     this.#sender.stop();
     this.stream.close();
+    this.host.buffers.hold(this, 0);
     this.#overlay?.stop();
     if (this.#remote) this.host.release(this.#remote);
     this.host.ended(this, error);
@@ -298,7 +318,10 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const receiver = new MessageReceiver(framing, stream, {
       slices: host.slices,
       message: (message) => this.#receive(remote, message),
-      buffered: (bytes) => host.buffered(this, bytes),
+      buffered: (bytes) => {
+        this.#unfinished = bytes;
+        this.#account();
+      },
       failed: (error) => this.shutdown(error),
     });
     this.#receiver = receiver;

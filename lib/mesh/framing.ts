@@ -116,7 +116,9 @@ export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbo
     frame(message) {
       const box = nacl.seal(message, sending.nonce, sessionKey);
       sending.advance();
-      return inner.frame(box);
+      const framed = inner.frame(box);
+      free(box);
+      return framed;
     },
     lengthOf: (head) => inner.lengthOf(head),
     unframe(frame) {

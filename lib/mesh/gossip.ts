@@ -59,6 +59,11 @@ export class RawGossip implements GossipData {
   }
 
   encode(): Iterable<Uint8Array> {
-    return this.messages;
+    return forgetting([...this.messages]);
   }
+}
+
+/** Return the messages one by one, and forget each: a long one does not stay in memory until the next is taken. */
+function* forgetting(messages: Uint8Array[]): Iterable<Uint8Array> {
+  for (let next = messages.shift(); next; next = messages.shift()) yield next;
 }

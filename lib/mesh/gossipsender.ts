@@ -1,17 +1,17 @@
 // Gossip and broadcasts to one neighbour: joined while the wire is full, encoded when there is room.
 import type { Clock, Timer } from "../clock/clock.ts";
 import type { Slices, Work } from "../clock/slices.ts";
+import type { BufferBudget } from "./bufferbudget.ts";
 import type { GossipData } from "./gossip.ts";
 import { encodeGossip } from "./message.ts";
 import type { PeerName } from "./name.ts";
-import { PendingGossip, type WaitingBytes } from "./pending.ts";
+import { PendingGossip } from "./pending.ts";
 
 export interface GossipSenderHost {
   readonly clock: Clock;
   readonly slices: Slices;
   readonly ourself: { readonly name: PeerName };
-  /** What waits on all connections. */
-  readonly waiting: WaitingBytes;
+  readonly buffers: Pick<BufferBudget, "fits">;
 }
 
 export class GossipSender {
@@ -27,7 +27,12 @@ export class GossipSender {
     private readonly send: (message: Uint8Array) => void,
     private readonly failed: (error: Error) => void,
   ) {
-    this.#pending = new PendingGossip(host.waiting);
+    this.#pending = new PendingGossip((bytes) => host.buffers.fits(bytes));
+  }
+
+  /** Bytes of messages that wait. */
+  get bytes(): number {
+    return this.#pending.bytes;
   }
 
   stop(): void {

@@ -1,6 +1,5 @@
 // Gossip that waits to be sent to one peer, joined while the peer reads too slowly.
 import type { Work } from "../clock/slices.ts";
-import type { Limit } from "../sys/limit.ts";
 import { type GossipData, slicedMessages } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
 
@@ -8,8 +7,6 @@ import type { PeerName } from "./name.ts";
 export const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** Sources of a channel whose broadcasts wait apart; those of others wait with the gossip. */
 export const MAX_WAITING_SOURCES = 64;
-/** Bytes of such messages for all neighbours together. */
-const MAX_WAITING_OF_ALL = 64 * 1024 * 1024;
 /** Overhead of a piece, about. */
 const OVERHEAD_BYTES = 100;
 /** Pieces that are joined together, so that each piece is joined few times. */
@@ -20,29 +17,6 @@ export interface PendingMessage {
   /** The source of a broadcast; undefined for gossip. */
   readonly source: PeerName | undefined;
   readonly payload: Uint8Array;
-}
-
-/** Bytes of messages that cannot be joined and wait, for all neighbours together. */
-export class WaitingBytes {
-  #bytes = 0;
-  #refused = 0;
-
-  get limit(): Limit {
-    return {
-      name: "waiting-gossip-bytes",
-      value: this.#bytes,
-      max: MAX_WAITING_OF_ALL,
-      refused: this.#refused,
-    };
-  }
-
-  /** Return whether there is room for so many more. */
-  take(bytes: number): boolean {
-    const fits = bytes <= 0 || this.#bytes + bytes <= MAX_WAITING_OF_ALL;
-    if (fits) this.#bytes += bytes;
-    else this.#refused++;
-    return fits;
-  }
 }
 
 /** Data of one channel and, for broadcasts, one source. */
@@ -67,6 +41,8 @@ interface Sending {
   readonly channel: string;
   readonly source: PeerName | undefined;
   readonly messages: Iterator<Uint8Array | undefined>;
+  /** Bytes of messages that have not been taken. */
+  bytes: number;
 }
 
 const GOSSIP = undefined;
@@ -77,14 +53,20 @@ export class PendingGossip {
   #bytes = 0;
   #sending: Sending | undefined;
 
-  constructor(private readonly all = new WaitingBytes()) {}
+  /** `fits` returns whether there is memory for so many more bytes. */
+  constructor(private readonly fits: (bytes: number) => boolean = () => true) {}
+
+  /** Bytes of messages that wait and cannot be joined into fewer. */
+  get bytes(): number {
+    return this.#bytes;
+  }
 
   /** Add gossip, or a broadcast of a source; returns false where there is no room for it. */
   add(channel: string, source: PeerName | undefined, data: GossipData): boolean {
     const bytes = data.bytes === 0 ? 0 : data.bytes + channel.length + OVERHEAD_BYTES;
     // A message that need not wait may have any length.
     if (bytes > 0 && this.#bytes > 0 && this.#bytes + bytes > MAX_WAITING_BYTES) return false;
-    if (!this.all.take(bytes)) return false;
+    if (bytes > 0 && !this.fits(bytes)) return false;
     this.#bytes += bytes;
     const waiting = this.#channels.get(channel) ?? new Map<PeerName | undefined, Waiting>();
     this.#channels.set(channel, waiting);
@@ -102,6 +84,9 @@ export class PendingGossip {
       if (!this.#sending) return undefined;
       const { channel, source, messages } = this.#sending;
       const { done, value } = messages.next();
+      const released = Math.min(this.#sending.bytes, value?.length ?? 0);
+      this.#sending.bytes -= released;
+      this.#bytes -= released;
       if (done) this.#sending = undefined;
       else if (value) return { channel, source, payload: value };
       else yield;
@@ -112,12 +97,7 @@ export class PendingGossip {
   clear(): void {
     this.#channels.clear();
     this.#sending = undefined;
-    this.#release(this.#bytes);
-  }
-
-  #release(bytes: number): void {
-    this.#bytes -= bytes;
-    this.all.take(-bytes);
+    this.#bytes = 0;
   }
 
   #take(): Sending | undefined {
@@ -125,11 +105,11 @@ export class PendingGossip {
       const source = waiting.has(GOSSIP) ? GOSSIP : waiting.keys().next().value;
       const place = waiting.get(source);
       const [data] = place?.joined() ?? [];
-      this.#release(place?.bytes ?? 0);
       waiting.delete(source);
       if (waiting.size === 0) this.#channels.delete(channel);
-      if (!data) continue;
-      return { channel, source, messages: slicedMessages(data)[Symbol.iterator]() };
+      if (!place || !data) continue;
+      this.#bytes -= place.bytes - data.bytes;
+      return { channel, source, messages: slicedMessages(data)[Symbol.iterator](), bytes: data.bytes };
     }
     return undefined;
   }

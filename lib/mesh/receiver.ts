@@ -1,5 +1,6 @@
 // Messages that arrive on a connection, handled one after the other in time slices, however many arrive at once: a peer that
 // floods us takes no more of the event loop than one long message does. Where much waits meanwhile, the stream is paused.
+import { noteGarbage } from "../bytes/garbage.ts";
 import { finish, type Slices, type Work } from "../clock/slices.ts";
 import { type Framing, takeMessage } from "./framing.ts";
 import { ReceiveBuffer } from "./receivebuffer.ts";
@@ -73,6 +74,7 @@ export class MessageReceiver {
       if (!message || this.#stopped) break;
       handled++;
       yield* finish(this.host.message(message));
+      noteGarbage(message.length);
       yield;
     }
     if (this.#stopped) return;

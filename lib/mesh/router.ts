@@ -12,6 +12,7 @@ import type { Limit } from "../sys/limit.ts";
 import { AcceptBudget } from "./acceptbudget.ts";
 import { Admission } from "./admission.ts";
 import { Ask } from "./ask.ts";
+import { BufferBudget } from "./bufferbudget.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import type { MeshConfig, MeshDependencies, MeshListener } from "./config.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
@@ -21,6 +22,7 @@ import type { Gate } from "./gate.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { ConnectionLimit } from "./limit.ts";
+import { LongMessages } from "./longmessages.ts";
 import { LostPeers } from "./lostpeers.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay } from "./overlay.ts";
@@ -32,7 +34,6 @@ import { DEFAULT_PORT } from "./port.ts";
 import { ratedLog } from "./ratedlog.ts";
 import { RouteNotifier } from "./routenotifier.ts";
 import { Routes } from "./routes.ts";
-import { SharedLimit } from "./sharedlimit.ts";
 import { drawShortId } from "./shortid.ts";
 import { TopologyGossip } from "./topology.ts";
 import { TopologyBroadcaster } from "./topologybroadcaster.ts";
@@ -43,8 +44,6 @@ const CARE_INTERVAL_MS = 5_000;
 /** Time from a change of the topology to the check whether it is consistent, and the longest one, reached by doubling. */
 const CHECK_TOPOLOGY_MS = 500;
 const MAX_CHECK_TOPOLOGY_MS = 8_000;
-/** Bytes of unfinished messages, of all peers together. */
-const MAX_UNFINISHED = 128 * 1024 * 1024;
 /** Time for peers to forget one that they cannot reach, and interval at which we rely on that at most. */
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
@@ -72,6 +71,7 @@ export class MeshRouter implements ConnectionHost {
   readonly warn: LimitedWarning;
   readonly note: (text: string, fields?: Fields) => void;
   readonly slices: Slices;
+  readonly buffers = new BufferBudget();
   readonly channels: Channels;
   /** Questions to other routers, and theirs to us. */
   readonly questions: Ask;
@@ -83,7 +83,7 @@ export class MeshRouter implements ConnectionHost {
   /** Handshakes with hosts that we dial. */
   readonly #dialled: Slices;
   readonly #limit: ConnectionLimit;
-  readonly #unfinished = new SharedLimit<LocalConnection>("unfinished-message-bytes", MAX_UNFINISHED);
+  readonly #long = new LongMessages();
   readonly #listeners: MeshListener[] = [];
   readonly #topology: TopologyGossip;
   readonly #pace: Pace;
@@ -314,7 +314,7 @@ export class MeshRouter implements ConnectionHost {
       ...this.#limit.limits(),
       ...this.peers.limits(),
       ...this.#accepts.limits(),
-      this.#unfinished.limit,
+      this.buffers.limit,
       ...this.channels.limits(),
       ...this.maker.limits(),
       ...this.questions.limits(),
@@ -325,9 +325,7 @@ export class MeshRouter implements ConnectionHost {
 
   /** What is at a limit, for the status. */
   notes(): string[] {
-    const { total, max } = this.#unfinished;
-    const unfinished = total > max / 2 ? [`${total} bytes of unfinished messages; ${max} are the limit`] : [];
-    return [...this.peers.notes(), ...this.#accepts.notes(), ...this.maker.notes(), ...unfinished];
+    return [this.peers, this.#accepts, this.maker, this.buffers].flatMap((each) => each.notes());
   }
 
   /** Our connections, by the name of the peer at the other end. */
@@ -338,10 +336,6 @@ export class MeshRouter implements ConnectionHost {
   /** Names of the other peers that a route leads to. */
   reachablePeers(): PeerName[] {
     return [...this.routes.unicastAll.keys()].filter((name) => name !== this.ourself.name);
-  }
-
-  get waiting() {
-    return this.channels.waiting;
   }
 
   get refusals() {
@@ -397,18 +391,13 @@ export class MeshRouter implements ConnectionHost {
     this.#admission.introduced(connection);
   }
 
-  buffered(connection: LocalConnection, bytes: number): void {
-    const one = this.#unfinished.set(connection, bytes);
-    one?.shutdown(new Error(`too many unfinished messages of all peers (${this.#unfinished.max} bytes)`));
-  }
-
   gossiped(bytes: number): void {
     this.gossipBytes.sent += bytes;
   }
 
   gossip(from: PeerName, tag: number, body: Uint8Array): Work {
     this.gossipBytes.received += body.length;
-    return this.channels.receive(from, tag, body);
+    return this.#long.run(body.length, () => this.channels.receive(from, tag, body));
   }
 
   add(connection: LocalConnection, restarted: boolean): void {
@@ -447,7 +436,6 @@ export class MeshRouter implements ConnectionHost {
   ended(connection: LocalConnection, error: Error): void {
     const remote = connection.knownRemote;
     this.#admission.ended(connection, error);
-    this.#unfinished.set(connection, 0);
     if (!remote && !connection.outbound) return this.#accepts.failed(connection, error);
     if (remote && this.connections.get(remote.name) === connection) {
       this.ourself.connections.delete(remote.name);

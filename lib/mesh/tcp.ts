@@ -7,38 +7,19 @@ import { free } from "../bytes/free.ts";
 import { detached } from "../log/unexpected.ts";
 import { codeOf } from "../sys/cause.ts";
 import { causeOfFailedConnect } from "../sys/connectcause.ts";
-import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { setReceiveBuffer } from "../sys/socket.ts";
 import { roundTripMs, unacknowledgedMs } from "../sys/tcpinfo.ts";
 import { ClosedError, ConnectionError, DialError } from "./errors.ts";
-import { SharedLimit } from "./sharedlimit.ts";
 import type { Stream, StreamHandler, Transport } from "./transport.ts";
 import { connectionCause } from "./trouble.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * Bytes written and not sent yet, for one peer and for all. A peer that reads too slowly is disconnected before its backlog
- * fills our memory.
- */
-const MAX_BACKLOG = 32 * 1024 * 1024;
-const MAX_BACKLOG_OF_ALL = 256 * 1024 * 1024;
-/**
  * Size of a connection's receive buffer in the kernel, in bytes: one turn of the event loop reads all that is in it, for every
  * connection.
  */
 const RECEIVE_BUFFER = 128 * 1024;
-const TOO_MANY_UNSENT = `too many unsent bytes of all peers (${MAX_BACKLOG_OF_ALL} bytes), most of them for its address`;
-const backlog = new SharedLimit<Reader>("unsent-bytes", MAX_BACKLOG_OF_ALL);
-
-/** A peer that unsent bytes wait for. */
-interface Reader {
-  readonly remoteIp: string;
-  end(error: Error): void;
-}
-
-/** The bound of bytes that wait for peers, of all connections of this process. */
-export const unsentLimit = (): Limit => backlog.limit;
 
 /** Return a transport that connects from `localIp` where one is given. */
 export function tcpTransport(localIp: string | undefined): Transport {
@@ -140,21 +121,16 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   const end = (error: Error) => {
     if (closed) return;
     closed = true;
-    backlog.set(reader, 0);
     socket.destroy();
     handler?.closed(error);
   };
-  const reader: Reader = { remoteIp, end };
   const stream: Stream = {
     remoteAddress: joinHostPort(remoteIp, socket.remotePort ?? 0),
     localAddress: joinHostPort(plainIp(socket.localAddress), socket.localPort ?? 0),
-    write(bytes) {
-      if (closed) return false;
-      const room = socket.write(bytes);
-      if (socket.writableLength > MAX_BACKLOG) end(new Error("the peer does not read"));
-      else if (!room) backlog.set(reader, socket.writableLength)?.end(new Error(TOO_MANY_UNSENT));
-      return room;
+    get unsent() {
+      return closed ? 0 : socket.writableLength;
     },
+    write: (bytes) => !closed && socket.write(bytes),
     pause() {
       socket.pause();
     },
@@ -171,7 +147,6 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
     },
     close() {
       closed = true;
-      backlog.set(reader, 0);
       // What was written last, such as the reason in a handshake, is still sent.
       socket.end();
       setTimeout(() => socket.destroy(), 100);
@@ -179,10 +154,7 @@ function attach(socket: Socket, open: (stream: Stream) => StreamHandler | undefi
   };
   socket.on("error", (error) => end(streamError(error)));
   socket.on("close", () => end(new ClosedError()));
-  socket.on("drain", () => {
-    backlog.set(reader, 0);
-    handler?.drained();
-  });
+  socket.on("drain", () => handler?.drained());
   handler = open(stream);
   if (!handler) {
     closed = true;

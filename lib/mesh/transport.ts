@@ -6,6 +6,8 @@ export interface Stream {
   readonly remoteAddress: string;
   /** "ip:port" of this end. */
   readonly localAddress: string;
+  /** Bytes written that wait in memory. */
+  readonly unsent: number;
   /** Returns false where the network cannot keep up: write no more before `drained`. */
   write(bytes: Uint8Array): boolean;
   /** Stop reading, so that the far end has to wait. */

@@ -15,7 +15,6 @@ import { requireBridge } from "../host/bridge.ts";
 import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import { unsentLimit } from "../mesh/tcp.ts";
 import { Probes } from "../overlay/probe/probes.ts";
 import { type OverlayTrouble, withoutFastdpText } from "../overlay/trouble.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
@@ -73,7 +72,6 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   };
   const limits = () => [
     ...mesh.limits(),
-    unsentLimit(),
     ...allocator.limits(),
     ...(dns?.limits() ?? []),
     ...datapath.overlay.limits(),

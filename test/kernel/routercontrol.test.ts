@@ -204,7 +204,7 @@ describe.if(isRoot)("the control API of a router", () => {
       ...["of the overlay", "of work"],
     ]);
     expect(limits.map(({ name }) => name)).toEqual([
-      ...["mesh", "unsent-bytes", "allocator", "dns", "overlay"],
+      ...["mesh", "allocator", "dns", "overlay"],
       ...limits.map(({ name }) => name).filter((name) => /probe|ping/.test(name)),
       ...["attachments", "work", "servers"],
     ]);

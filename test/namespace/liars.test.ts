@@ -107,7 +107,7 @@ test("with a password: a message that never ends is counted, and a repeated one 
   await attack(["sleeper", "s3cr3t"], async () => {
     await eventually(
       "bytes are held",
-      () => limit("unfinished-message-bytes"),
+      () => limit("buffered-bytes"),
       ({ Value }) => Value > 4_000_000,
     );
   });

@@ -158,8 +158,8 @@ test("unfinished messages of many peers are bounded together", async () => {
   for (const { stream } of hoarders) stream?.write(unfinished);
   simulation.clock.advance(1_000);
   const open = hoarders.filter(({ closed }) => !closed).length;
-  expect(open).toBe(13);
-  expect(one.router.notes().join()).toContain("unfinished messages");
+  expect(open).toBe(5);
+  expect(one.router.notes().join()).toContain("bytes buffered for peers");
   for (const { stream } of hoarders) stream?.close();
   simulation.clock.advance(1_000);
   expect(one.router.connections.size).toBe(1);

@@ -142,8 +142,13 @@ export class Host {
     return this.#api("GET", `/report?format=${encodeURIComponent(format)}`);
   }
 
+  /** Path of the control API. */
+  get socket(): string {
+    return join(this.folder, "run/weave.sock");
+  }
+
   get #api(): ApiClient {
-    return apiClient(join(this.folder, "run/weave.sock"));
+    return apiClient(this.socket);
   }
 
   /** Runs the CNI plugin as a runtime does. */

@@ -35,7 +35,8 @@ class Liar {
     socket.resume();
   }
 
-  static join(number: number): Promise<Liar | undefined> {
+  /** Join from an address of this host; else from the one that the kernel chooses. */
+  static join(number: number, localAddress?: string): Promise<Liar | undefined> {
     return new Promise((resolve) => {
       const name = nameFromNumber(BigInt(number));
       const features = new Map(
@@ -48,7 +49,7 @@ class Liar {
           Overlays: "sleeve",
         }),
       );
-      const socket = connect(6783, ip);
+      const socket = connect({ port: 6783, host: ip, ...(localAddress ? { localAddress } : {}) });
       socket.on("error", () => resolve(undefined));
       socket.on("close", () => resolve(undefined));
       socket.once("connect", () => {
@@ -93,6 +94,8 @@ class Liar {
 const BASE = 0x020000000000;
 /** The name of the peer that is attacked. */
 const VICTIM = process.env["VICTIM"] as PeerName;
+/** Addresses of this host, for peers that each have their own. */
+const ADDRESSES = (process.env["ADDRESSES"] ?? "").split(" ").filter(Boolean);
 let version = 10;
 
 /** `count` peers that nobody else has heard of, in a circle, each connected to the liar as well. */
@@ -181,6 +184,36 @@ async function longRings(liar: Liar, gifts: boolean): Promise<void> {
   }
 }
 
+/** Make a message for the first peer that needs it: that takes seconds. */
+function once(make: (liar: Liar) => Uint8Array): (liar: Liar) => Uint8Array {
+  let made: Uint8Array | undefined;
+  return (liar) => {
+    made ??= make(liar);
+    return made;
+  };
+}
+
+/** A message of 10 MB that was never sent before, to be relayed. */
+function relayed(): Uint8Array {
+  const payload = new Uint8Array(10_000_000);
+  new DataView(payload.buffer).setBigUint64(0, process.hrtime.bigint());
+  return payload;
+}
+
+/** Peers at all addresses, each of which sends messages of up to 10 MB; deaf ones read nothing. */
+async function wholes(channel: string, payload: (liar: Liar) => Uint8Array, deaf = false): Promise<void> {
+  const one = async (address: string, i: number) => {
+    const liar = await Liar.join(BASE + 1 + i, address);
+    if (deaf) liar?.socket.pause();
+    for (let n = 0; liar && !liar.closed; n++)
+      await liar.gossip(channel, payload(liar), n % 2 ? "gossip" : "broadcast");
+  };
+  for (;;) {
+    await Promise.all(ADDRESSES.map(one));
+    await Bun.sleep(200);
+  }
+}
+
 const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
   /** The smallest messages that there are, at line rate. */
   async heartbeats(liar) {
@@ -258,6 +291,18 @@ const ATTACKS: Readonly<Record<string, (liar: Liar) => Promise<void>>> = {
       await Bun.sleep(200);
     }
   },
+  wholes: () => wholes("x", relayed),
+  deafWholes: () => wholes("x", relayed, true),
+  wholeNames: () =>
+    wholes(
+      DNS,
+      once((liar) => names(liar, 0, 100_000)),
+    ),
+  wholeTopologies: () =>
+    wholes(
+      "topology",
+      once((liar) => encodeTopology(crowd(liar, 30_000))),
+    ),
   /** The same sealed message twice. */
   async replay(liar) {
     const bytes = liar.framing.frame(encodeTagged(TAG.heartbeat));

@@ -112,6 +112,7 @@ export class SimulatedNetwork {
       stream: {
         localAddress,
         remoteAddress,
+        unsent: 0,
         write: (bytes) => {
           this.bytes += bytes.length;
           if (this.#muted.has(ip)) waitingSince ??= this.clock.now();

@@ -6,7 +6,6 @@ import { statusText } from "../../lib/api/status.ts";
 import { statusSummary } from "../../lib/api/summary.ts";
 import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { TOPICS } from "../../lib/help/topics.ts";
-import { unsentLimit } from "../../lib/mesh/tcp.ts";
 import { forgetting } from "../../lib/sys/limit.ts";
 import { onePeer } from "../support/onepeer.ts";
 import { Simulation } from "../support/simulation.ts";
@@ -18,7 +17,7 @@ const router = () => new Simulation(1n).add(1).router;
 describe("limits", () => {
   test("of the mesh and of addresses are in the manual, each once, below their bounds", () => {
     expect(NAMED.length).toBe(new Set(NAMED).size);
-    const all = [...router().limits(), unsentLimit(), ...onePeer().allocator.limits()];
+    const all = [...router().limits(), ...onePeer().allocator.limits()];
     expect(all.length).toBeGreaterThan(25);
     for (const { name, value, max } of all) {
       expect(NAMED).toContain(name);

@@ -11,15 +11,15 @@ import { Allocator } from "../../lib/ipam/allocator.ts";
 import { PersistentRing } from "../../lib/ipam/persistentring.ts";
 import { type Entry, MAX_ENTRIES } from "../../lib/ipam/ring/entry.ts";
 import { Ring } from "../../lib/ipam/ring/ring.ts";
-import { allocatorStore, type SavedRing } from "../../lib/ipam/saved.ts";
+import { type AllocatorStore, allocatorStore, type SavedRing } from "../../lib/ipam/saved.ts";
 import { Space } from "../../lib/ipam/space.ts";
 import { UnconfirmedRanges } from "../../lib/ipam/unconfirmed.ts";
 import { decodeState, encodeRangeMessage, encodeState, MESSAGE } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { BufferBudget } from "../../lib/mesh/bufferbudget.ts";
 import { GossipSender } from "../../lib/mesh/gossipsender.ts";
 import { encodeTagged } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
-import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { MemoryDisk } from "../support/allocators.ts";
 import { mergeInto } from "../support/rings.ts";
 
@@ -75,11 +75,14 @@ interface Unicast {
   readonly message: Uint8Array;
 }
 
-function subject() {
+function subject(disk: AllocatorStore = new MemoryDisk().mount()) {
   const clock = new BusyClock(1_000_000);
   const saved: SavedRing[] = [];
-  const disk = new MemoryDisk().mount();
-  const store = { ...disk, saveRing: (each: SavedRing) => void saved.push(each) };
+  const saveRing = (each: SavedRing, soon?: boolean) => {
+    disk.saveRing(each, soon);
+    saved.push(each);
+  };
+  const store = { ...disk, saveRing };
   const allocator = new Allocator(
     {
       ourName: ONE,
@@ -135,13 +138,51 @@ test("are decoded over many turns, and saved once in a tick, unless they change 
   expect(saved.at(-1)?.entries).toEqual(allocator.ring.state().entries);
 });
 
+/** A disk that counts its writes, those that are waited for apart. */
+function countingDisk() {
+  const count = { soon: 0, durable: 0 };
+  let durable = false;
+  const rows = {
+    get: () => undefined,
+    all: () => new Map(),
+    clear() {},
+    set: () => void (durable ? count.durable++ : count.soon++),
+  };
+  const durably = (change: () => void) => {
+    durable = true;
+    change();
+    durable = false;
+  };
+  return { count, disk: allocatorStore({ path: "", rows: () => rows, durably } as never) };
+}
+
+test("are saved over many turns, and the disk is not waited for, unless they change what is ours", () => {
+  const { disk, count } = countingDisk();
+  const { clock, hear, allocator } = subject(disk);
+  const before = { ...count };
+  hear(ring(1));
+  expect(count).toEqual(before);
+  clock.advance(TICK_MS - 1);
+  const began = clock.turns;
+  // Our ring changes once more while it is saved.
+  clock.turned = () => {
+    if (clock.turns - began === 5) void allocator.allocate("web", SUBNET);
+  };
+  clock.advance(1);
+  expect(clock.turns - began).toBeGreaterThan(30);
+  expect(count).toEqual({ ...before, soon: before.soon + 2 });
+  clock.advance(TICK_MS);
+  expect(count).toEqual({ ...before, soon: before.soon + 3 });
+  hear(ring(3, true));
+  expect(count).toEqual({ soon: before.soon + 3, durable: before.durable + 1 });
+});
+
 test("are encoded over many turns, as they were when that began", () => {
   const { allocator, clock, hear, slices } = subject();
   hear(ring(1));
   const sent: Uint8Array[] = [];
-  const waiting = new WaitingBytes();
   const sender = new GossipSender(
-    { clock, slices, ourself: { name: ONE }, waiting },
+    { clock, slices, ourself: { name: ONE }, buffers: new BufferBudget() },
     (message) => sent.push(message),
     (error) => expect.unreachable(error.message),
   );

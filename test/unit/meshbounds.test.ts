@@ -4,6 +4,7 @@ import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, finish } from "../../lib/clock/slices.ts";
 import { logTo } from "../../lib/log/log.ts";
+import { BufferBudget, MAX_BUFFERED, MAX_BUFFERED_OF_ONE } from "../../lib/mesh/bufferbudget.ts";
 import {
   ClosedError,
   ConnectionError,
@@ -21,7 +22,6 @@ import { Refusals } from "../../lib/mesh/refusals.ts";
 import { RefusedHandshakes } from "../../lib/mesh/refusedhandshakes.ts";
 import { RouteNotifier } from "../../lib/mesh/routenotifier.ts";
 import { randomNeighbours } from "../../lib/mesh/routes.ts";
-import { SharedLimit } from "../../lib/mesh/sharedlimit.ts";
 import { drawShortId, ShortIds } from "../../lib/mesh/shortid.ts";
 import { surrogate } from "../../lib/mesh/surrogate.ts";
 import { connectionCause, connectionTrouble } from "../../lib/mesh/trouble.ts";
@@ -181,33 +181,79 @@ describe("the limit of connections", () => {
   });
 });
 
-describe("a shared limit", () => {
-  const holder = (remoteIp: string) => ({ remoteIp });
-  const [a, b] = [holder("10.0.0.1"), holder("10.0.0.2")];
+describe("the budget of buffered bytes", () => {
+  /** Holders of this budget, and those that were closed. */
+  function subject(max = 100) {
+    const budget = new BufferBudget(max);
+    const closed: string[] = [];
+    const holder = (name: string, remoteIp: string) => {
+      const each = {
+        remoteIp,
+        shutdown(error: Error) {
+          closed.push(name);
+          reasons.push(error.message);
+          budget.hold(each, 0);
+        },
+      };
+      return each;
+    };
+    const reasons: string[] = [];
+    return { budget, holder, reasons, closed: () => closed.splice(0), held: () => budget.limit.value };
+  }
 
-  test("above it the holder of most bytes gives way, of equal ones the one that has held bytes for longest", () => {
-    const limit = new SharedLimit<typeof a>("bytes", 100);
-    expect([limit.set(a, 60), limit.set(b, 40), limit.total]).toEqual([undefined, undefined, 100]);
-    expect(limit.set(b, 41)).toBe(a);
-    expect(limit.set(b, 60)).toBe(a);
-    limit.set(a, 0);
-    expect([limit.total, limit.set(a, 60)]).toEqual([60, b]);
-    limit.set(b, 0);
-    expect([limit.total, limit.set(a, 100), limit.set(a, 101)]).toEqual([60, undefined, a]);
-    expect(limit.limit).toEqual({ name: "bytes", value: 101, max: 100, refused: 4 });
+  test("is exceeded by none: the holder of most gives way, of equal ones the one that has held bytes for longest", () => {
+    const { budget, holder, closed, held, reasons } = subject();
+    const [a, b] = [holder("a", "10.0.0.1"), holder("b", "10.0.0.2")];
+    budget.hold(a, 60);
+    budget.hold(b, 40);
+    expect([closed(), held()]).toEqual([[], 100]);
+    budget.hold(b, 41);
+    expect([closed(), held()]).toEqual([["a"], 41]);
+    budget.hold(a, 41);
+    budget.hold(a, 60);
+    expect([closed(), held()]).toEqual([["a"], 41]);
+    budget.hold(a, 41);
+    budget.hold(holder("c", "10.0.0.3"), 41);
+    expect([closed(), held()]).toEqual([["b"], 82]);
+    expect(budget.limit).toEqual({ name: "buffered-bytes", value: 82, max: 100, refused: 3 });
+    expect(reasons[0]).toBe(
+      "too many bytes buffered for all peers (100 bytes), most of them for its address",
+    );
+    expect(budget.notes()).toEqual(["82 bytes buffered for peers; 100 are the limit"]);
   });
 
-  test("the address whose connections together hold most gives way, by its largest connection", () => {
-    const limit = new SharedLimit<typeof a>("bytes", 100);
-    limit.set(b, 30);
-    const many = [9, 11, 10, 11, 10, 10].map((bytes) => {
-      const one = holder("10.0.0.1");
-      limit.set(one, bytes);
-      return one;
-    });
-    expect(limit.set(b, 40)).toBe(many[1]);
-    limit.set(many[1] ?? b, 0);
-    expect(limit.set(b, 51)).toBe(b);
+  test("the address whose connections together hold most gives way, by as many of them as it takes", () => {
+    const { budget, holder, closed, held } = subject();
+    const honest = holder("honest", "10.0.0.2");
+    budget.hold(honest, 30);
+    for (const [i, bytes] of [9, 11, 10, 11, 10, 10].entries())
+      budget.hold(holder(`${i}`, "10.0.0.1"), bytes);
+    expect([closed(), held()]).toEqual([[], 91]);
+    budget.hold(honest, 48);
+    expect([closed(), held()]).toEqual([["1"], 98]);
+    budget.hold(honest, 60);
+    expect([closed(), held()]).toEqual([["honest"], 50]);
+    for (let i = 0; i < 9; i++) budget.hold(holder(`more ${i}`, "10.0.0.3"), 6);
+    expect(closed()).toEqual(["more 0"]);
+    budget.hold(honest, 20);
+    // Two of them are not enough.
+    expect([closed(), held()]).toEqual([["3", "more 1", "more 2"], 95]);
+  });
+
+  test("tells what fits, and counts what does not", () => {
+    const { budget, holder, closed } = subject();
+    budget.hold(holder("a", "10.0.0.1"), 60);
+    expect([budget.fits(40), budget.fits(41), closed()]).toEqual([true, false, []]);
+    expect(budget.limit.refused).toBe(1);
+  });
+
+  test("one connection holds a part of it, while others have room", () => {
+    const { budget, holder, closed } = subject(MAX_BUFFERED);
+    const one = holder("one", "10.0.0.1");
+    budget.hold(one, MAX_BUFFERED_OF_ONE);
+    expect(closed()).toEqual([]);
+    budget.hold(one, MAX_BUFFERED_OF_ONE + 1);
+    expect([closed(), budget.limit.value]).toEqual([["one"], 0]);
   });
 });
 

@@ -6,6 +6,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, Slices } from "../../lib/clock/slices.ts";
 import { GobError } from "../../lib/gob/cursor.ts";
 import { MAX_SEEDS, mergeRings } from "../../lib/ipam/ring/merge.ts";
+import { BufferBudget } from "../../lib/mesh/bufferbudget.ts";
 import { gossipedAddresses, MAX_DIALS, wantedAddresses } from "../../lib/mesh/dial/wanted.ts";
 import {
   ClosedError,
@@ -19,7 +20,6 @@ import { ProtocolError } from "../../lib/mesh/framing.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { GossipSender } from "../../lib/mesh/gossipsender.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { fc } from "../support/fastcheck.ts";
 
 const PORT = 6_783;
@@ -164,9 +164,8 @@ describe("gossip to a neighbour", () => {
     const sent: Uint8Array[] = [];
     const failed: string[] = [];
     const slices = new Slices(clock);
-    const waiting = new WaitingBytes();
     const subject = new GossipSender(
-      { clock, slices, ourself: { name: named(1) }, waiting },
+      { clock, slices, ourself: { name: named(1) }, buffers: new BufferBudget() },
       (message) => {
         sent.push(message);
         send(message);

@@ -4,6 +4,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices, type Work } from "../../lib/clock/slices.ts";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { BufferBudget, MAX_BUFFERED_OF_ONE } from "../../lib/mesh/bufferbudget.ts";
 import { LocalConnection } from "../../lib/mesh/connection.ts";
 import { ClosedError, RefusedError } from "../../lib/mesh/errors.ts";
 import { MAX_MESSAGE } from "../../lib/mesh/framing.ts";
@@ -13,7 +14,7 @@ import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import type { OverlayParams, OverlayVitals } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
-import { WaitingBytes } from "../../lib/mesh/pending.ts";
+import { MAX_WAITING_BYTES } from "../../lib/mesh/pending.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
 
 const peer = (i: number) =>
@@ -40,6 +41,8 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
   const warnings: string[] = [];
   const state = {
     full: false,
+    unsent: 0,
+    buffers: new BufferBudget(),
     unacknowledgedMs: 0,
     vitals: undefined as OverlayVitals | undefined,
     overlay: undefined as OverlayParams | undefined,
@@ -49,6 +52,9 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
   const stream: Stream = {
     remoteAddress: outbound ? "10.0.0.2:6783" : "10.0.0.1:40000",
     localAddress: outbound ? "10.0.0.1:40000" : "10.0.0.2:6783",
+    get unsent() {
+      return state.unsent;
+    },
     write(bytes) {
       written.push(bytes);
       return !state.full;
@@ -67,7 +73,7 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
       log: silentLog,
       slices: new Slices(clock),
       handshakes: () => new Slices(clock),
-      waiting: new WaitingBytes(),
+      buffers: state.buffers,
       overlay: {
         features: () => ({}),
         prepare(params) {
@@ -102,7 +108,6 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
       },
       gossiped: (bytes) => void events.push(`gossiped ${bytes}`),
       introduced: () => void events.push("introduced"),
-      buffered: () => {},
       note: () => {},
       warn: (kind, text) => void warnings.push(`${kind}: ${text}`),
       redial: () => void events.push("redial"),
@@ -305,6 +310,57 @@ describe("a connection", () => {
     big();
     big();
     expect(a.warnings).toEqual(["pending gossip: the peer reads too slowly: dropping gossip for it"]);
+  });
+
+  test("tells the budget what is in memory for it: an unfinished message, gossip that waits, what is unsent", () => {
+    const { clock, a, b } = connected();
+    const { buffers } = a.state;
+    const held = () => buffers.limit.value;
+    b.connection.send(new Uint8Array(1_000));
+    const [message = new Uint8Array()] = b.written.splice(0);
+    a.connection.data(message.subarray(0, 900));
+    expect(held()).toBe(900);
+    a.state.full = true;
+    a.state.unsent = 50;
+    a.connection.probe();
+    expect(held()).toBe(950);
+    a.connection.sendGossip("x", undefined, new RawGossip([new Uint8Array(400)]));
+    expect(held()).toBe(950 + 400 + "x".length + 100);
+    a.connection.data(message.subarray(900));
+    expect(held()).toBe(50 + 501);
+    a.state.full = false;
+    a.state.unsent = 0;
+    a.connection.drained();
+    clock.advance(0);
+    expect(held()).toBe(0);
+    a.connection.data(message.subarray(0, 900));
+    a.connection.shutdown(new Error("over"));
+    a.connection.data(message.subarray(900));
+    expect(held()).toBe(0);
+  });
+
+  test("drops messages of other peers while the peer reads too slowly, and sends our own", () => {
+    const { a } = connected();
+    a.state.unsent = MAX_WAITING_BYTES;
+    a.connection.relay(Uint8Array.of(TAG.gossipUnicast, 1));
+    a.state.unsent++;
+    a.connection.relay(Uint8Array.of(TAG.gossipUnicast, 1, 2));
+    a.connection.send(Uint8Array.of(TAG.gossipUnicast, 1, 2, 3));
+    expect(lengths(a.written)).toEqual([2, 4]);
+    expect(a.warnings).toEqual([
+      "relayed messages: the peer reads too slowly: dropping messages of other peers for it",
+    ]);
+  });
+
+  test("ends where more than 32 MiB are in memory for it", () => {
+    const { a } = connected();
+    a.state.unsent = MAX_BUFFERED_OF_ONE;
+    a.connection.probe();
+    expect(a.said()).toEqual([]);
+    a.state.unsent++;
+    a.connection.probe();
+    expect(a.said().at(-1)).toBe("ended: the peer does not read");
+    expect(a.state.buffers.limit).toMatchObject({ value: 0, refused: 1 });
   });
 
   test("that is checked ends unless the peer's host acknowledges something in time; the last check counts", () => {

@@ -8,6 +8,7 @@ import { logTo, silentLog } from "../../lib/log/log.ts";
 import { Admission } from "../../lib/mesh/admission.ts";
 import { Ask, AskError } from "../../lib/mesh/ask.ts";
 import { decodeAsk, encodeAsk, MAX_ANSWER, MAX_QUESTION, parseBody } from "../../lib/mesh/askwire.ts";
+import { BufferBudget } from "../../lib/mesh/bufferbudget.ts";
 import { type ChannelHost, Channels } from "../../lib/mesh/channels.ts";
 import { CollisionError, HandshakeError, RefusedError, SelfConnectionError } from "../../lib/mesh/errors.ts";
 import { makeFeatures, parseFeatures } from "../../lib/mesh/features.ts";
@@ -19,7 +20,6 @@ import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name
 import { Pace } from "../../lib/mesh/pace.ts";
 import { decodeTopology, encodeTopology, Peer, topologyMessages } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
-import { WaitingBytes } from "../../lib/mesh/pending.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { TopologyBroadcaster } from "../../lib/mesh/topologybroadcaster.ts";
@@ -573,6 +573,9 @@ describe("channels", () => {
           `${to} ${gossip.kind} ${gossip.channel} ${gossip.source.slice(-1)} ${[...gossip.payload].join("")}`,
         );
       },
+      relay: (message: Uint8Array) => {
+        sent.push(`${to} relayed of ${decodeGossip(message[0] ?? 0, message.subarray(1)).source.slice(-1)}`);
+      },
       sendGossip: (channel: string, source: PeerName | undefined, data: GossipData) =>
         void sent.push(
           `${to} ${source ? `broadcast of ${source.slice(-1)}` : "gossip"} ${channel} ${say(data)}`,
@@ -629,7 +632,7 @@ describe("channels", () => {
     const { receive, subject } = channels();
     expect(receive(2, unicast(2, 1))).toEqual({ heard: ["unicast 2 2 7"], sent: [], lines: [] });
     expect(receive(3, unicast(4, 1)).heard).toEqual(["unicast 4 3 7"]);
-    expect(receive(2, unicast(2, 4))).toEqual({ heard: [], sent: ["3 unicast c 2 7"], lines: [] });
+    expect(receive(2, unicast(2, 4))).toEqual({ heard: [], sent: ["3 relayed of 2"], lines: [] });
     for (const source of [1, 3]) {
       const { heard, sent, lines } = receive(2, unicast(source, 1));
       expect([heard, sent, lines.length]).toEqual([[], [], source === 1 ? 1 : 0]);
@@ -1014,7 +1017,7 @@ test("a gossip sender sends one flush at a time, and none that is stopped, block
     },
   };
   const sender = new GossipSender(
-    { clock, slices: slices as never, ourself: { name: name(1) }, waiting: new WaitingBytes() },
+    { clock, slices: slices as never, ourself: { name: name(1) }, buffers: new BufferBudget() },
     (message) => sent.push(message[0] ?? 0),
     (error) => failures.push(error.message),
   );

@@ -64,3 +64,19 @@ test("what waits for a peer that does not read is bounded, and joined a few time
   expect(broadcasts.length).toBe(MAX_WAITING_SOURCES + 1);
   expect(broadcasts[0]).toBe("z gossip 1");
 });
+
+test("what is being sent is in memory until its last message is taken; where no memory is left, messages are dropped", () => {
+  let room = 1_000;
+  const pending = new PendingGossip((bytes) => bytes <= room);
+  const raw = (...lengths: number[]) => new RawGossip(lengths.map((length) => new Uint8Array(length)));
+  expect(pending.add("x", undefined, raw(300, 500))).toBe(true);
+  expect(pending.bytes).toBeGreaterThan(800);
+  room = 0;
+  expect(pending.add("x", undefined, raw(1))).toBe(false);
+  expect(pending.add("y", undefined, new Numbers(new Set([1])))).toBe(true);
+  const taken = () => atOnce(pending.next())?.payload.length;
+  expect([taken(), pending.bytes]).toEqual([300, 500]);
+  expect([taken(), pending.bytes]).toEqual([500, 0]);
+  expect([taken(), pending.bytes]).toEqual([1, 0]);
+  expect(taken()).toBe(undefined);
+});

@@ -65,6 +65,7 @@ function subject() {
     return {
       remoteAddress: `${ip}:50000`,
       localAddress: "10.0.0.1:6783",
+      unsent: 0,
       write: () => Boolean(++state.written),
       pause() {
         state.paused = true;
