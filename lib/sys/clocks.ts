@@ -1,6 +1,6 @@
 // The kernel's clocks (clock_gettime(2), linux/time.h), and what it counts of a thread (proc_pid_schedstat(5)).
 import { syscall } from "./syscall.ts";
-import { KeptFile } from "./textfile.ts";
+import { textOf } from "./textfile.ts";
 
 const CLOCK = { realtime: 0, monotonic: 1, boottime: 7 } as const;
 
@@ -26,11 +26,9 @@ export const monotonicNow = (): bigint => clockGettime(CLOCK.monotonic);
 /** Return CLOCK_BOOTTIME in ms since boot; unlike CLOCK_MONOTONIC, it goes on while the host is suspended. */
 export const boottimeMs = (): number => Number(clockGettime(CLOCK.boottime) / 1_000_000n);
 
-const scheduled = new KeptFile("/proc/thread-self/schedstat");
-
 /** Return the ms that this thread has run or waited for a processor; 0 from kernels that do not count them. */
 export function busyMs(): number {
   // Nanoseconds that it has run, nanoseconds that it has waited, slices.
-  const [ran = 0, waited = 0] = scheduled.text().split(" ").map(Number);
+  const [ran = 0, waited = 0] = textOf("/proc/thread-self/schedstat").split(" ").map(Number);
   return (ran + waited) / 1e6 || 0;
 }
