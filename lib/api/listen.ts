@@ -1,6 +1,7 @@
 // Listeners of the control API: a Unix socket with full access, TCP for reading, and a client without a socket.
 import { isIP } from "node:net";
 import { systemClock } from "../clock/clock.ts";
+import { waitedMs } from "../sys/clocks.ts";
 import { HTTP_SERVER, requestUrl } from "../sys/httpserver.ts";
 import { type ApiClient, ApiError, NO_ANSWER } from "./client.ts";
 import { ReadBudget } from "./readbudget.ts";
@@ -83,7 +84,7 @@ export function serveTcp(access: TcpAccess, target: Api): Bun.Server<undefined> 
   // DNS rebinding needs a name, so addresses are safe.
   const isAddress = (host: string | null) => isIP(hostIn(host ?? "")) !== 0;
   const local = isLoopback(access.hostname);
-  const time = new ReadBudget(systemClock);
+  const time = new ReadBudget(systemClock, waitedMs);
   const turns = inTurns();
   const respond = (request: Request, server: Bun.Server<undefined>): Response | Promise<Response> => {
     const { pathname } = requestUrl(request);

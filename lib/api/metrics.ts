@@ -5,6 +5,7 @@ import { ownNameCount } from "../dns/report.ts";
 import type { IpamReport } from "../ipam/report.ts";
 import { unexpectedErrors } from "../log/unexpected.ts";
 import type { ConnectionReport } from "../mesh/report/connections.ts";
+import { waitedMs } from "../sys/clocks.ts";
 import { HTTP_SERVER } from "../sys/httpserver.ts";
 import { addPeerMetrics, apiText, cniText, eventLoopText } from "./peermetrics.ts";
 import { ReadBudget } from "./readbudget.ts";
@@ -128,7 +129,7 @@ export function serveMetrics(
   access: { readonly hostname: string; readonly port: number },
   report: () => Report,
 ): Bun.Server<undefined> {
-  const time = new ReadBudget(systemClock);
+  const time = new ReadBudget(systemClock, waitedMs);
   const turns = inTurns();
   return Bun.serve({
     ...HTTP_SERVER,

@@ -1,5 +1,6 @@
 // Budget of processor time for requests over TCP: whoever reaches the port may ask for the most expensive answer without end,
-// on loopback every local user. Time in which a busy host runs other programs is not charged: few requests would use it up.
+// on loopback every local user. Time in which a busy host runs other programs is not charged, as few requests would use it up, and
+// adds nothing: they get a quarter of the processor time that this thread can have.
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 
@@ -14,8 +15,12 @@ export class ReadBudget {
   /** Resolves in the turn of the event loop after the last answer: each has a turn of its own, however many wait. */
   #last: Promise<void> = Promise.resolve();
 
-  constructor(private readonly clock: Pick<Clock, "now" | "worked">) {
-    this.#bucket = new TokenBucket(BURST_MS, MS_PER_S, clock.now());
+  /** `waited` returns the ms that this thread has waited for a processor. */
+  constructor(
+    private readonly clock: Pick<Clock, "now" | "worked">,
+    private readonly waited: () => number,
+  ) {
+    this.#bucket = new TokenBucket(BURST_MS, MS_PER_S, this.#now());
   }
 
   /**
@@ -42,14 +47,18 @@ export class ReadBudget {
     } finally {
       // Sending it takes time, too.
       setImmediate(() => {
-        this.#bucket.charge(this.clock.now(), this.#worked() - start + characters / CHARACTERS_PER_MS);
+        this.#bucket.charge(this.#now(), this.#worked() - start + characters / CHARACTERS_PER_MS);
         resolve();
       });
     }
   }
 
   #isLeft(): boolean {
-    return this.#bucket.take(this.clock.now(), 0);
+    return this.#bucket.take(this.#now(), 0);
+  }
+
+  #now(): number {
+    return this.clock.now() - this.waited();
   }
 
   #worked(): number {
@@ -57,7 +66,7 @@ export class ReadBudget {
   }
 
   #refusal(): Response {
-    const seconds = Math.ceil(this.#bucket.wait(this.clock.now()) / 1_000);
+    const seconds = Math.ceil(this.#bucket.wait(this.#now()) / 1_000);
     const text = `busy: requests over TCP may take ${MS_PER_S} ms of processor time a second; try again in ${seconds} s, or use the Unix socket\n`;
     return new Response(text, { status: 503, headers: { "retry-after": String(seconds) } });
   }

@@ -26,9 +26,18 @@ export const monotonicNow = (): bigint => clockGettime(CLOCK.monotonic);
 /** Return CLOCK_BOOTTIME in ms since boot; unlike CLOCK_MONOTONIC, it goes on while the host is suspended. */
 export const boottimeMs = (): number => Number(clockGettime(CLOCK.boottime) / 1_000_000n);
 
-/** Return the ms that this thread has run or waited for a processor; 0 from kernels that do not count them. */
-export function busyMs(): number {
-  // Nanoseconds that it has run, nanoseconds that it has waited, slices.
+/** Return the ms that this thread has run and those it has waited for a processor; 0 from kernels that do not count them. */
+function scheduledMs(): readonly [ran: number, waited: number] {
+  // In nanoseconds; then slices.
   const [ran = 0, waited = 0] = textOf("/proc/thread-self/schedstat").split(" ").map(Number);
-  return (ran + waited) / 1e6 || 0;
+  return [ran / 1e6 || 0, waited / 1e6 || 0];
 }
+
+/** Return the ms that this thread has run or waited for a processor. */
+export function busyMs(): number {
+  const [ran, waited] = scheduledMs();
+  return ran + waited;
+}
+
+/** Return the ms that this thread has waited for a processor. */
+export const waitedMs = (): number => scheduledMs()[1];

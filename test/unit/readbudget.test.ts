@@ -4,7 +4,7 @@ import { ReadBudget } from "../../lib/api/readbudget.ts";
 
 test("dear answers are refused once the time is used up, and given again when there is some", async () => {
   let now = 0;
-  const time = new ReadBudget({ now: () => now });
+  const time = new ReadBudget({ now: () => now }, () => 0);
   const dear = () => {
     now += 1_500;
     return new Response("dear");
@@ -21,7 +21,7 @@ test("dear answers are refused once the time is used up, and given again when th
 
 test("time in which the host runs other programs is not charged", async () => {
   let [now, worked] = [0, 0];
-  const time = new ReadBudget({ now: () => now, worked: () => worked });
+  const time = new ReadBudget({ now: () => now, worked: () => worked }, () => 0);
   const interrupted = () => {
     now += 10_000;
     worked += 1;
@@ -36,10 +36,30 @@ test("time in which the host runs other programs is not charged", async () => {
   expect((await time.spend(() => expect.unreachable())).status).toBe(503);
 });
 
+test("where this thread gets little of a processor, requests get a quarter of that", async () => {
+  let [now, worked, waited] = [0, 0, 0];
+  const time = new ReadBudget({ now: () => now, worked: () => worked }, () => waited);
+  let answers = 0;
+  for (let second = 0; second < 1_000; second++) {
+    now += 1_000;
+    waited += 900;
+    // As many as the 100 ms suffice for.
+    for (let i = 0; i < 10; i++) {
+      const { status } = await time.spend(() => {
+        worked += 10;
+        return new Response("x");
+      });
+      if (status === 200) answers++;
+    }
+  }
+  expect(answers).toBeGreaterThan((2_000 + 1_000 * 25) / 10 - 10);
+  expect(answers).toBeLessThan((2_000 + 1_000 * 25) / 10 + 10);
+});
+
 test("one answer is made at a time, in a turn of the event loop of its own, while there is time", async () => {
   let now = 0;
   let turn = 0;
-  const time = new ReadBudget({ now: () => now });
+  const time = new ReadBudget({ now: () => now }, () => 0);
   const turns: number[] = [];
   const asked = Array.from({ length: 10 }, () =>
     time.spend(async () => {
@@ -63,7 +83,7 @@ test("one answer is made at a time, in a turn of the event loop of its own, whil
 
 test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up", async () => {
   let now = 0;
-  const time = new ReadBudget({ now: () => now });
+  const time = new ReadBudget({ now: () => now }, () => 0);
   const taking = (ms: number) => () => {
     now += ms;
     return new Response("x");
@@ -84,7 +104,7 @@ test("2 s at once, then 250 ms a second: Retry-After is in seconds, rounded up",
 
 test("what an answer throws has taken time, too", async () => {
   let now = 0;
-  const time = new ReadBudget({ now: () => now });
+  const time = new ReadBudget({ now: () => now }, () => 0);
   const failing = () => {
     now += 5_000;
     throw new Error("no");
@@ -95,7 +115,7 @@ test("what an answer throws has taken time, too", async () => {
 });
 
 test("a long answer is charged for its length", async () => {
-  const time = new ReadBudget({ now: () => 0 });
+  const time = new ReadBudget({ now: () => 0 }, () => 0);
   const long = () => new Response("x".repeat(8 << 20), { headers: { "content-type": "application/json" } });
   for (let i = 0; i < 4; i++) {
     const { status, headers } = await time.spend(long);
