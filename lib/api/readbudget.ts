@@ -1,6 +1,6 @@
-// Budget of processor time for requests over TCP: whoever reaches the port may ask for the most expensive answer without end,
-// on loopback every local user. Time in which a busy host runs other programs is not charged, as few requests would use it up, and
-// adds nothing: they get a quarter of the processor time that this thread can have.
+// Budget of processor time for requests over TCP: anyone who reaches the port, on loopback every local user, can request the most
+// expensive answer in a loop. Time in which a busy host runs other programs is neither charged nor refilled: requests get a
+// quarter of the processor time available to this thread.
 import type { Clock } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 
@@ -24,8 +24,8 @@ export class ReadBudget {
   }
 
   /**
-   * Run what answers a request, which must not wait for anything, after those before it, and charge the time it takes; resolve
-   * with 503 and Retry-After once none is left.
+   * Run `answer`, which must not wait for anything, after earlier requests, and charge its processor time. Resolves with 503 and
+   * Retry-After once the budget is used up.
    */
   async spend(answer: () => Response | Promise<Response>): Promise<Response> {
     if (!this.#isLeft()) return this.#refusal();

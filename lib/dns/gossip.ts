@@ -1,4 +1,4 @@
-// Names on their way to a peer: those of several messages joined, or all that there are when they are sent.
+// Gossip of names that waits for a peer: entries of several messages joined, or all entries at the time of sending.
 import type { GossipData } from "../mesh/gossip.ts";
 import type { Entries } from "./entries.ts";
 import { type Entry, entryKey, newer } from "./entry.ts";
@@ -6,7 +6,7 @@ import { encodeNames } from "./wire.ts";
 
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
-/** Names that are joined one by one while a peer does not read; instead of more it is sent all that there are. */
+/** Entries to join while a peer does not read; above this, all entries are sent. */
 const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 
 /** Entries by entryKey(). */
@@ -31,7 +31,8 @@ export class NamesGossip implements GossipData {
   join(others: readonly GossipData[]): GossipData {
     const joined = new Map<string, Entry>();
     for (const data of [this, ...others]) {
-      if (!(data instanceof NamesGossip)) throw new TypeError("gossip of names joins with its like only");
+      if (!(data instanceof NamesGossip))
+        throw new TypeError("cannot join gossip of names with other gossip");
       if (!data.some || joined.size > MAX_JOINED) return new NamesGossip(undefined, this.all, this.now);
       for (const [key, entry] of data.some) {
         const known = joined.get(key);

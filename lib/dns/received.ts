@@ -1,5 +1,5 @@
-// What is believed of the names that a peer sends: nothing while its clock differs too much, no impossible entries, and nothing
-// of our own names that contradicts us. Pure; times of entries are in seconds.
+// Validate names from a peer: refuse all while its clock differs too much, drop invalid entries, and correct those that contradict
+// our own. Pure; times of entries are in seconds.
 import type { PeerName } from "../mesh/name.ts";
 import { type Entry, MAX_CONTAINER_ID, MAX_VERSION, nextVersion, TOMBSTONE_S, tombstoned } from "./entry.ts";
 import { isFullyQualified } from "./name.ts";
@@ -29,7 +29,7 @@ export class ClockSkew {
   }
 }
 
-/** Return why no nameserver can have made an entry; undefined for others. */
+/** Return why an entry is invalid, as the end of "ignoring names …"; undefined for a valid one. */
 export function unsoundness(
   { hostname, containerId, version, tombstone }: Entry,
   now: number,
@@ -41,10 +41,10 @@ export function unsoundness(
   return timed && version >= 0 && version <= MAX_VERSION ? undefined : "with impossible versions or times";
 }
 
-/** Return what to announce against a peer's state of a name of ours; undefined where `ours` agrees or supersedes it. */
+/** Return the correction of a peer's entry for one of our names; undefined where `ours` agrees or supersedes it. */
 export function correction(ours: Entry | undefined, theirs: Entry, now: number): Entry | undefined {
   if (!ours) return theirs.tombstone > 0 ? undefined : tombstoned(theirs, now);
-  // Our clock was ahead when we deleted it, and others take no deletion of the future: now they may.
+  // Our clock was ahead at the deletion, and peers ignore tombstones from the future: send one with the current time.
   if (ours.tombstone > now + MAX_SKEW_S)
     return tombstoned({ ...ours, version: Math.max(ours.version, theirs.version) }, now);
   const contradicts =

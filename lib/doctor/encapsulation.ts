@@ -1,4 +1,4 @@
-// What the overlays put around the frames of this host: by the connections that its router reports, else as its kernel has it.
+// Encapsulation overhead on this host: of the connections that its router reports, else of the overlays that its kernel supports.
 import { ENCAPSULATION, encapsulationOf, type OverlayInUse } from "../overlay/encapsulation.ts";
 
 export interface Encapsulation {

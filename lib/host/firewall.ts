@@ -88,9 +88,8 @@ const flowChain: Chain = {
 };
 
 /**
- * Drop forwarded packets that other hosts would take for frames of this one: those of other networks here that are masqueraded.
- * By VXLAN, a peer is identified by its address alone, so peers behind source NAT use sleeve, whose datagrams begin with their
- * sender's name.
+ * Drop forwarded packets of this host's other networks that are masqueraded and would spoof overlay frames of this host. VXLAN
+ * identifies a peer by its address alone, so peers behind source NAT use sleeve, whose datagrams begin with their sender's name.
  */
 function notInOurName({ sleeve, vxlan, name }: OverlayPorts): Chain {
   const masqueraded = [...matchForwarded(), ...matchTranslated(true, "source")];

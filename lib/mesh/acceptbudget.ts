@@ -1,6 +1,5 @@
-// The budget of inbound connections before their handshakes end. Any host can open them, so they are bounded. Addresses of peers,
-// from which a handshake has succeeded, have a budget of their own: strangers, however many addresses they have, do not keep
-// a peer from connecting again.
+// Limits of inbound connections before their handshakes end, as any host can open them. Addresses of peers, from which a handshake
+// has succeeded, have limits of their own: strangers, from any number of addresses, cannot keep a peer from reconnecting.
 
 import type { Clock } from "../clock/clock.ts";
 import { LatestMap } from "../clock/latestmap.ts";
@@ -62,7 +61,7 @@ export class AcceptBudget {
     for (const slices of [this.#strangers.slices, this.#peers.slices, this.#failedSlices]) slices.stop();
   }
 
-  /** Slices for the handshakes with an address: it does not wait for those that fail all the time, nor a peer for strangers. */
+  /** Return the slices for handshakes with an address: failing ones do not delay others, and strangers do not delay peers. */
   slices(ip: string): Slices {
     const callers = this.#of(ip);
     return callers.byAddress.get(ip)?.failed ? this.#failedSlices : callers.slices;
@@ -134,7 +133,7 @@ export class AcceptBudget {
     this.#peers.byAddress.set(remoteIp, caller);
   }
 
-  /** It is no unfinished handshake any more; its address may have become a peer's meanwhile. */
+  /** Remove an unfinished handshake. Its address may have become a peer's since it was added. */
   remove(pending: PendingHandshake): void {
     for (const { unfinished } of [this.#strangers, this.#peers]) unfinished.remove(pending);
   }

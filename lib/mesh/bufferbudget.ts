@@ -1,12 +1,11 @@
-// The budget of bytes in memory for neighbours, of all connections together: unfinished messages, gossip that waits, and what
-// is unsent. Above it, a connection of the address that holds most is closed: one host cannot displace the connections of others,
-// however many it opens.
+// Memory budget of all connections: unfinished messages, waiting gossip and unsent bytes. Above it, a connection of the address
+// that holds most is closed, so that one host cannot displace the connections of others, however many it opens.
 
 import type { Limit } from "../sys/limit.ts";
 
 /**
- * Bytes for all connections: nearly five of the longest messages at a time. Honest peers hold little, as their messages
- * have 1 MB at most, and are soon read. What else a message takes for a moment comes to three times its length.
+ * Bytes for all connections: nearly five messages of maximum length. Honest peers hold little: their messages have 1 MB at most
+ * and are read soon. While a message is processed, it takes three times its length in addition.
  */
 export const MAX_BUFFERED = 48 * 1024 * 1024;
 /** Bytes for one connection: a peer that reads too slowly is disconnected before what waits for it displaces others. */
@@ -37,21 +36,21 @@ export class BufferBudget {
   /** For the status. */
   notes(): string[] {
     if (this.#total <= this.max / 2) return [];
-    return [`${this.#total} bytes buffered for peers; ${this.max} are the limit`];
+    return [`${this.#total} bytes buffered for peers; the limit is ${this.max}`];
   }
 
-  /** Note that `holder` holds `bytes` now, and close the connections that have to give way. */
+  /** Record that `holder` holds `bytes` now, and close connections until the limits are met. */
   hold(holder: Holder, bytes: number): void {
     this.#note(holder, bytes);
     if (bytes > MAX_BUFFERED_OF_ONE) this.#close(holder, "the peer does not read");
     while (this.#total > this.max)
       this.#close(
         this.#largest(),
-        `too many bytes buffered for all peers (${this.max} bytes), most of them for its address`,
+        `more than ${this.max} bytes buffered for all peers, most of them for this address`,
       );
   }
 
-  /** Return whether so many more bytes fit; else they are dropped. */
+  /** Return whether `bytes` more fit. If not, the caller drops them, and this counts it. */
   fits(bytes: number): boolean {
     const fits = this.#total + bytes <= this.max;
     if (!fits) this.#refused++;

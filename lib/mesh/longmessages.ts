@@ -1,13 +1,13 @@
-// Messages that are longer than those of honest peers are handled one at a time, over all connections, with a rest after each:
-// what is decoded of one takes up to 15 times its length.
+// Handle messages longer than those of honest peers one at a time, over all connections, with a pause after each: decoding takes
+// up to 15 times their length in memory.
 import { noteGarbage } from "../bytes/garbage.ts";
 import type { Work } from "../clock/slices.ts";
 
-/** Bytes of the longest message that no peer of our kind exceeds: the longest ring takes less. */
+/** Messages above this, in bytes, are long. Routers of this version make none: the longest ring is shorter. */
 export const LONG = 1024 * 1024;
 /** Garbage that a step of decoding leaves, about. */
 const GARBAGE_OF_STEP = 64 * 1024;
-/** Length by which a rest takes a millisecond longer: 40 MB a second are handled at most. */
+/** Bytes of a message for each millisecond of pause: at most 40 MB a second are handled. */
 const BYTES_PER_MS = 40 * 1024;
 
 /** Interval of looking whether it is the turn of a message. */

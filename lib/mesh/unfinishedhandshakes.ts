@@ -1,5 +1,5 @@
-// Connections whose handshake has not ended, bounded by address and in all: the oldest gives way to the newest, as an honest
-// handshake takes milliseconds.
+// Connections before the end of their handshake, limited per address and in total. The oldest is evicted, as an honest handshake
+// takes milliseconds.
 
 /** Unfinished handshakes, in all and from one address. */
 export const MAX_HANDSHAKES = 512;
@@ -13,7 +13,7 @@ export interface PendingHandshake {
   shutdown(error: Error): void;
 }
 
-/** A handshake that has to give way, and why. */
+/** An evicted handshake, and the reason. */
 export interface Evicted {
   readonly oldest: PendingHandshake;
   readonly why: string;
@@ -37,7 +37,7 @@ export class UnfinishedHandshakes {
     return [...this.#byAddress.values()].flatMap((own) => [...own]);
   }
 
-  /** Add a connection, and remove and return the one that has to give way, if any. */
+  /** Add a connection; remove and return the one that is evicted, if any. */
   add(pending: PendingHandshake): Evicted | undefined {
     const own = this.#byAddress.get(pending.remoteIp) ?? new Set();
     own.add(pending);
@@ -47,7 +47,10 @@ export class UnfinishedHandshakes {
       return this.#evict(own, `more than ${MAX_HANDSHAKES_PER_ADDRESS} unfinished handshakes`);
     if (this.#count <= MAX_HANDSHAKES) return undefined;
     const most = [...this.#byAddress.values()].reduce((a, b) => (b.size > a.size ? b : a));
-    return this.#evict(most, `more than ${MAX_HANDSHAKES} unfinished handshakes in all, most of them`);
+    return this.#evict(
+      most,
+      `more than ${MAX_HANDSHAKES} unfinished handshakes in total, most of them from this address`,
+    );
   }
 
   /** Remove a connection, if it is one of these. */

@@ -1,5 +1,5 @@
-// What the overlays put around the IP packet of a frame: the one table for what they send, for the choice of an MTU, and for what
-// people are told of it.
+// Encapsulation overhead of the overlays, around the IP packet of a frame: one table for sending, the choice of an MTU, messages
+// and the manual.
 import { ETHERNET_HEADER } from "../address/mac.ts";
 import { overhead, UDP_OVERHEAD } from "./sleeve/format.ts";
 import { VXLAN_HEADER } from "./vxlan.ts";

@@ -116,8 +116,8 @@ export class SwitchedConnection implements OverlayConnection {
   }
 
   /**
-   * Return what the path carries, in bytes of payload, by the best overlay that works or has measured it; undefined as long as
-   * that has not. So a short trouble with an overlay does not change the MTU of the network.
+   * Return the bytes of payload that the path carries by the best overlay that works or has measured it; undefined before its
+   * first measurement. It is kept through failures: a brief one must not change the MTU of the network.
    */
   get pathMtu(): number | undefined {
     const best = this.#candidates.find(

@@ -1,4 +1,4 @@
-// What the disk of the state file refuses, and what to do about it: SQLite often says "disk I/O error" alone.
+// Causes and remedies of disk errors of the state file: SQLite often reports only "disk I/O error".
 import { accessSync, constants, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { reasonOf } from "../sys/reason.ts";

@@ -1,4 +1,4 @@
-// Opening of the state file: who may have it, its format, and what becomes of a damaged one.
+// Open the state file: lock it, check its format, and move a damaged one aside.
 import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -25,7 +25,7 @@ export function openDatabase(path: string): Database {
   }
 }
 
-/** Throw for what is in the way: SQLite waits for the other end of a FIFO, and says of a folder "unable to open". */
+/** Throw for anything but a regular file: SQLite blocks on a FIFO, and reports a folder as "unable to open". */
 function refuseObstacles(path: string): void {
   const folder = dirname(path);
   if (!statSync(folder).isDirectory())
@@ -44,8 +44,7 @@ function prepare(database: Database): void {
   // One router owns the file, and nobody else can come between. It also keeps the index of the write-ahead log in memory:
   // as a file it takes 32 kB that a full disk does not have, and nothing could be read.
   database.run("PRAGMA locking_mode = EXCLUSIVE");
-  // Nothing is written before we know that the file is ours, or that it has nothing in it; nor what is there already,
-  // which needs room.
+  // Write nothing before the file is known to be ours or empty, and nothing that it already contains: a full disk has no room.
   const tables = database.query<{ count: number }, []>("SELECT count(*) AS count FROM sqlite_schema").get();
   const ours = pragma("application_id") === APPLICATION_ID;
   if (tables?.count !== 0 && !ours) throw new DamagedError("not a state file of weave");
@@ -66,8 +65,8 @@ function prepare(database: Database): void {
     })();
   }
   database.run("PRAGMA journal_mode = WAL");
-  // What was committed survives the end of the process. It need not survive a power cut to the last moment: the
-  // containers do not, either. For what others rely on there is durably().
+  // Commits survive the end of the process. A power cut may lose the latest, as it ends the containers, too; durably() is for
+  // state that other peers rely on.
   database.run("PRAGMA synchronous = NORMAL");
 }
 

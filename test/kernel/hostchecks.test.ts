@@ -101,7 +101,7 @@ describe.if(isRoot)("the MTU of links to other hosts", () => {
     });
   });
 
-  test("has to leave what the overlay in use puts around frames", () => {
+  test("has to leave room for the encapsulation of the overlay in use", () => {
     inHost((nl) => {
       const encapsulation = { bytes: 102, by: "encrypted sleeve" };
       const index = uplink(nl, "eth0", 1_478, "10.0.0.1/24");

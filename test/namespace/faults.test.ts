@@ -121,7 +121,7 @@ describe.each([
   describe("each over a network of its own", () => {
     afterEach(() => hosts.disposeSync());
 
-    test("a path that takes 1280 bytes, and says so: packets fit it within seconds", async () => {
+    test("a path with an MTU of 1280 that sends ICMP errors: packets fit it within seconds", async () => {
       const net = await network(id("mtu"), options);
       await eventually(
         "the whole MTU",
@@ -143,7 +143,7 @@ describe.each([
       await carries({ ...net, one: net.two, two: net.one }, 1 << 20);
     });
 
-    test("a path that drops large packets in silence: found out, and lived with", async () => {
+    test("a path that drops large packets without an ICMP error: the MTU is found by tests", async () => {
       const net = await network(id("blk"), options);
       await eventually(
         "the whole MTU",
@@ -171,7 +171,7 @@ describe.each([
       }
     });
 
-    test("datagrams that go through one way only carry nothing, and are no connection", async () => {
+    test("a path that works in one direction only carries nothing, and is no connection", async () => {
       hosts = await Hosts.create(id("one"), 2);
       const [a, b] = [hosts.host(1), hosts.host(2)];
       const treat = await hosts.impair(a);

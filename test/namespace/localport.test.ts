@@ -40,7 +40,7 @@ test("a container does not get in, not even where the kernel lets it", async () 
   ]);
 }, 300_000);
 
-test("dear formats are refused after a while; the Unix socket and probes are answered meanwhile", async () => {
+test("expensive formats are refused after a while; the Unix socket and probes are answered meanwhile", async () => {
   const format = `{{$s := print "${"x".repeat(1_000)}"}}${"{{$s = print $s $s}}".repeat(14)}`;
   const url = `${STATUS}/report?format=${encodeURIComponent(format)}`;
   const codes = new Set<string>();

@@ -154,7 +154,7 @@ test("a pod's packets to a port of the overlay reach other pods, but neither its
   expect(arrived).toEqual(wanted);
 });
 
-test("what other networks of the host send, masqueraded, is no frame of the host; peers behind it are let through", async () => {
+test("masqueraded packets of the host's other networks to overlays are dropped; peers behind it get through", async () => {
   const host = hosts.host(1);
   const netns = (await hosts.pod("other")).split("/").at(-1) ?? "";
   await addVeth(["ip", "-n", host.netns], "other", netns, 1_500);

@@ -215,8 +215,8 @@ poweroff -f`;
 
 /**
  * For the kernel, under emulation. On a busy host an emulated timer is late, which it would take for a broken one; it would
- * take the time from an emulated HPET, at twice the processor time for a router; there is nobody to hide from in caches;
- * ciphers that a module brings are tested by their authors; and page tables of four levels are walked sooner than those of five.
+ * read the time from an emulated HPET, which doubles a router's processor time; mitigations of side channels protect nobody here;
+ * self-tests of ciphers are not our subject; and page tables of four levels are faster to walk than those of five.
  */
 const CHEAP = "no_timer_check tsc=reliable clocksource=tsc mitigations=off cryptomgr.notests=1 no5lvl";
 

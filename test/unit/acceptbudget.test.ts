@@ -1,4 +1,4 @@
-// Unfinished handshakes: how many may wait, and which give way.
+// Unfinished handshakes: how many may wait, and which are evicted.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { LOG_BURST } from "../../lib/log/allowance.ts";
@@ -57,7 +57,7 @@ test("in all too many, the oldest of the address with most goes, and honest ones
   expect(strangers.notes().join()).toContain(`${MAX_HANDSHAKES - 1} unfinished handshakes`);
 });
 
-test("strangers, however many addresses they have, neither displace nor delay nor make us forget an address of a peer", () => {
+test("strangers from many addresses neither evict nor delay a peer, nor displace its address", () => {
   const { closed, strangers, open } = gate();
   const limit = (name: string) => strangers.limits().find((each) => each.name === name)?.value;
   strangers.admits("10.0.1.1");

@@ -1,4 +1,4 @@
-// Messages of peers that are longer than honest ones: one at a time, with a rest after each.
+// Messages longer than those of honest peers: one at a time, with a pause after each.
 import { expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices, type Work } from "../../lib/clock/slices.ts";
@@ -26,7 +26,7 @@ function subject() {
   return { clock, handle, said: () => events.splice(0) };
 }
 
-test("long ones wait for each other and rest by their length; others go on meanwhile", () => {
+test("long ones wait for each other, with a pause by length; others are not delayed", () => {
   const { clock, handle, said } = subject();
   handle("a", 10 * LONG);
   handle("b", LONG + 1);

@@ -201,7 +201,7 @@ describe("the budget of buffered bytes", () => {
     return { budget, holder, reasons, closed: () => closed.splice(0), held: () => budget.limit.value };
   }
 
-  test("is exceeded by none: the holder of most gives way, of equal ones the one that has held bytes for longest", () => {
+  test("closes the largest holder above the limit, of equal ones the one that began to hold bytes first", () => {
     const { budget, holder, closed, held, reasons } = subject();
     const [a, b] = [holder("a", "10.0.0.1"), holder("b", "10.0.0.2")];
     budget.hold(a, 60);
@@ -216,13 +216,11 @@ describe("the budget of buffered bytes", () => {
     budget.hold(holder("c", "10.0.0.3"), 41);
     expect([closed(), held()]).toEqual([["b"], 82]);
     expect(budget.limit).toEqual({ name: "buffered-bytes", value: 82, max: 100, refused: 3 });
-    expect(reasons[0]).toBe(
-      "too many bytes buffered for all peers (100 bytes), most of them for its address",
-    );
-    expect(budget.notes()).toEqual(["82 bytes buffered for peers; 100 are the limit"]);
+    expect(reasons[0]).toBe("more than 100 bytes buffered for all peers, most of them for this address");
+    expect(budget.notes()).toEqual(["82 bytes buffered for peers; the limit is 100"]);
   });
 
-  test("the address whose connections together hold most gives way, by as many of them as it takes", () => {
+  test("closes connections of the address that holds most, until the limit is met", () => {
     const { budget, holder, closed, held } = subject();
     const honest = holder("honest", "10.0.0.2");
     budget.hold(honest, 30);

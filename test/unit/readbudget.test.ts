@@ -2,21 +2,21 @@
 import { expect, test } from "bun:test";
 import { ReadBudget } from "../../lib/api/readbudget.ts";
 
-test("dear answers are refused once the time is used up, and given again when there is some", async () => {
+test("expensive answers are refused once the budget is used up, until it is refilled", async () => {
   let now = 0;
   const time = new ReadBudget({ now: () => now }, () => 0);
-  const dear = () => {
+  const expensive = () => {
     now += 1_500;
-    return new Response("dear");
+    return new Response("expensive");
   };
-  expect(await (await time.spend(dear)).text()).toBe("dear");
-  expect(await (await time.spend(dear)).text()).toBe("dear");
+  expect(await (await time.spend(expensive)).text()).toBe("expensive");
+  expect(await (await time.spend(expensive)).text()).toBe("expensive");
   const refused = await time.spend(() => expect.unreachable());
   expect(refused.status).toBe(503);
   const wait = Number(refused.headers.get("retry-after"));
   expect(await refused.text()).toContain(`try again in ${wait} s`);
   now += wait * 1_000;
-  expect((await time.spend(dear)).status).toBe(200);
+  expect((await time.spend(expensive)).status).toBe(200);
 });
 
 test("time in which the host runs other programs is not charged", async () => {
@@ -56,7 +56,7 @@ test("where this thread gets little of a processor, requests get a quarter of th
   expect(answers).toBeLessThan((2_000 + 1_000 * 25) / 10 + 10);
 });
 
-test("one answer is made at a time, in a turn of the event loop of its own, while there is time", async () => {
+test("answers are made one at a time, each in its own turn of the event loop, until the budget is used up", async () => {
   let now = 0;
   let turn = 0;
   const time = new ReadBudget({ now: () => now }, () => 0);

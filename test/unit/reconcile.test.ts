@@ -197,7 +197,7 @@ describe("notifications", () => {
     expect(made).toEqual(["sysctl a", "sysctl b", "map c"]);
   });
 
-  test("everything is looked at after 30 s, more rarely while nothing is wrong, and each 5 min at least", () => {
+  test("all are compared after 30 s, less often while nothing is wrong, at least every 5 min", () => {
     keep(wants("link a", ["links"]));
     const started = clock.now();
     const at: number[] = [];

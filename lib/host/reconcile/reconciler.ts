@@ -11,8 +11,8 @@ import { Repairs } from "./repairs.ts";
 import type { Change, Keeper, Source } from "./resource.ts";
 
 /**
- * Interval of comparing everything, in case a notification was not sent or not understood. It grows while nothing has to be repaired:
- * such a comparison is half of an idle router's work.
+ * Interval of comparing all resources, in case a notification was not sent or not understood. It doubles up to the maximum while
+ * nothing has to be repaired: at 30 s, these comparisons are half of an idle router's work.
  */
 const CHECK_MS = 30_000;
 const MAX_CHECK_MS = 5 * 60_000;

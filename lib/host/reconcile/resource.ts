@@ -2,8 +2,9 @@
 
 /**
  * Sources of notifications. "links" are those that the router makes itself: bridge, TAP, VXLAN; "ports" are the links of
- * containers; what else the kernel tells is about these. "underlay" are addresses of this host and paths to its peers. What changes without a notification: "silent" (the older iptables, what policies depend on), looked at every
- * second, "settings" (most sysctls), every 5 s, and "maps" (eBPF maps, programs attached by tcx), every 30 s.
+ * containers; the other notifications are about these. "underlay" are addresses of this host and paths to its peers. Sources
+ * without notifications are compared at intervals: "silent" (the older iptables, what policies depend on) every second,
+ * "settings" (most sysctls) every 5 s, and "maps" (eBPF maps, programs attached by tcx) every 30 s.
  */
 export type Source =
   | "links"
@@ -34,7 +35,7 @@ export interface Change {
 export interface Resource<Desired, Observed, Wanted extends Change> {
   /** In logs, status and metrics, plural: "links", "addresses". */
   readonly name: string;
-  /** What notifies of changes; all resources are compared every 30 s to 5 min beside that. */
+  /** Sources of its changes. In addition, all resources are compared every 30 s to 5 min. */
   readonly sources: readonly Source[];
   /**
    * Return, as text, what changes without a notification: cheap to read, every second. All is compared only where it differs

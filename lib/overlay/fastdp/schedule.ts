@@ -1,5 +1,5 @@
-// When a connection's heartbeats are due, and of which length: fast until the peer acknowledges them and while one is missing,
-// slow after that. Pure: told the time, and what has become of the heartbeats.
+// Schedule of a connection's heartbeats, and their length: fast until the peer acknowledges one and while an acknowledgement is
+// missing, else slow. Pure: time, acknowledgements and errors are passed in.
 
 /** Fast until the first is acknowledged, and while one is missing. */
 export const FAST_HEARTBEAT_MS = 500;
