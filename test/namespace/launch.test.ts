@@ -283,13 +283,14 @@ test("and after all that, a launch succeeds", async () => {
 
 describe("requests over TCP", () => {
   test("too many connections are closed before they take all of the router's files", async () => {
+    // The router counts each 2 s: where that is before the last of them, those after it stay open.
     const script = `
       const net = require("node:net");
-      let [open, closed] = [0, 0];
-      for (let i = 0; i < 600; i++) {
-        const socket = net.connect(6784, "127.0.0.1", () => open++);
-        socket.on("error", () => {}).on("close", () => { if (++closed === 600) process.exit(); });
-      }`;
+      let closed = 0;
+      for (let i = 0; i < 600; i++)
+        net.connect(6784, "127.0.0.1").on("error", () => {}).on("close", () => {
+          if (++closed === 400) process.exit();
+        });`;
     await host.weave("stop");
     const limited = [
       "prlimit",
