@@ -1,5 +1,5 @@
 // Encapsulation overhead on this host: of the connections that its router reports, else of the overlays that its kernel supports.
-import { ENCAPSULATION, encapsulationOf, type OverlayInUse } from "../overlay/encapsulation.ts";
+import { encapsulationOf, type OverlayInUse } from "../overlay/encapsulation.ts";
 
 export interface Encapsulation {
   /** The most around the IP packet of a frame, in bytes. */
@@ -8,16 +8,14 @@ export interface Encapsulation {
   readonly by: string;
 }
 
-const named = (overlay: string, encrypted: boolean) => (encrypted ? `encrypted ${overlay}` : overlay);
+const encapsulated = (overlay: OverlayInUse): Encapsulation => ({
+  bytes: encapsulationOf(overlay),
+  by: overlay.encrypted === true ? `encrypted ${overlay.name}` : String(overlay.name),
+});
 
 /** Return the largest encapsulation of the given connections; undefined where there are none. */
 export function usedEncapsulation(connections: readonly OverlayInUse[]): Encapsulation | undefined {
-  return connections
-    .map((each) => ({
-      bytes: encapsulationOf(each),
-      by: named(String(each.name), each.encrypted === true),
-    }))
-    .sort((a, b) => b.bytes - a.bytes)[0];
+  return connections.map(encapsulated).sort((a, b) => b.bytes - a.bytes)[0];
 }
 
 /** Return the encapsulation to expect of a connection to a peer of this version; `lacks`: features of this kernel. */
@@ -25,8 +23,6 @@ export function expectedEncapsulation(
   encrypted: boolean,
   lacks: (feature: string) => boolean,
 ): Encapsulation {
-  const { fastdp, sleeve } = ENCAPSULATION;
-  if (lacks("VXLAN") || (encrypted && lacks("ESP")))
-    return { bytes: encrypted ? sleeve["aegis-256"] : sleeve.plain, by: named("sleeve", encrypted) };
-  return { bytes: encrypted ? fastdp.esp : fastdp.plain, by: named("fastdp", encrypted) };
+  const name = lacks("VXLAN") || (encrypted && lacks("ESP")) ? "sleeve" : "fastdp";
+  return encapsulated({ name, encrypted, cipher: "aegis-256" });
 }
