@@ -33,30 +33,6 @@ export function textOf(path: string): string {
   }
 }
 
-/** A file of /proc that is read again and again, and stays open: in the network namespace of the first read. */
-export class KeptFile {
-  #fd: number | undefined;
-
-  constructor(private readonly path: string) {}
-
-  /** Return its text, of long ones the beginning; "" if it cannot be read. */
-  text(): string {
-    try {
-      this.#fd ??= openSync(this.path, "r");
-      return decoder.decode(room.subarray(0, readSync(this.#fd, room, 0, room.length, 0)));
-    } catch {
-      // The module that it belongs to may have been removed, and come back.
-      this.close();
-      return "";
-    }
-  }
-
-  close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-    this.#fd = undefined;
-  }
-}
-
 /**
  * Return the text of a regular file of at most `limit` bytes. Throws for any other: a FIFO or a device may keep whoever reads it
  * waiting for ever, or have no end.

@@ -10,7 +10,6 @@ import { sysctlGet } from "../../host/sysctl.ts";
 import { guarded } from "../../log/unexpected.ts";
 import { type Link, linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
-import { KeptFile } from "../../sys/textfile.ts";
 import type { Datapath } from "../datapath/datapath.ts";
 import { arrivalProgram } from "./arrival.ts";
 import { confirmProgram } from "./confirm.ts";
@@ -56,7 +55,6 @@ export function findFlowMaps(nl: NetlinkSocket): FlowMaps | undefined {
 
 export class FlowCache {
   readonly #hooks: UnderlayHooks;
-  readonly #bridged = new KeptFile(`/proc/sys/${BRIDGED}`);
   readonly #confirm: Program;
   #programs: { readonly ingress: Program; readonly egress: Program };
   /** Why it cannot be used. */
@@ -89,7 +87,7 @@ export class FlowCache {
       {
         name: "flow cache mode",
         sources: ["silent", "links"],
-        glance: () => `${this.#bridged.text()}${this.datapath.portName}`,
+        glance: () => `${sysctlGet(BRIDGED)} ${this.datapath.portName}`,
         reconcile: () => this.#follow(),
       },
       keeper(new LooseConntrack(this.maps.control, () => this.#filtered)),
@@ -156,7 +154,6 @@ export class FlowCache {
 
   /** Close our end of the programs, not the maps. */
   close(): void {
-    this.#bridged.close();
     for (const program of [this.#confirm, this.#programs.ingress, this.#programs.egress]) program.close();
   }
 
