@@ -1,7 +1,7 @@
 // Budget of processor time for requests over TCP: anyone who reaches the port, on loopback every local user, can request the most
 // expensive answer in a loop. Time in which a busy host runs other programs is neither charged nor refilled: requests get a
 // quarter of the processor time available to this thread.
-import type { Clock } from "../clock/clock.ts";
+import { type Clock, workedMs } from "../clock/clock.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 
 /** Milliseconds at once, then so many a second. */
@@ -37,7 +37,7 @@ export class ReadBudget {
       setImmediate(resolve);
       return this.#refusal();
     }
-    const start = this.#worked();
+    const start = workedMs(this.clock);
     let characters = 0;
     try {
       const response = await answer();
@@ -47,7 +47,7 @@ export class ReadBudget {
     } finally {
       // Sending it takes time, too.
       setImmediate(() => {
-        this.#bucket.charge(this.#now(), this.#worked() - start + characters / CHARACTERS_PER_MS);
+        this.#bucket.charge(this.#now(), workedMs(this.clock) - start + characters / CHARACTERS_PER_MS);
         resolve();
       });
     }
@@ -59,10 +59,6 @@ export class ReadBudget {
 
   #now(): number {
     return this.clock.now() - this.waited();
-  }
-
-  #worked(): number {
-    return this.clock.worked?.() ?? this.clock.now();
   }
 
   #refusal(): Response {

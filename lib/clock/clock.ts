@@ -41,7 +41,7 @@ function activeNow(): number {
 }
 
 function lookAgain(): void {
-  setTimeout(lookAgain, systemClock.sharedWakeUp?.(LOOK_MS)).unref();
+  setTimeout(lookAgain, sharedWait(systemClock, LOOK_MS)).unref();
 }
 
 /** The clocks of this machine. */
@@ -69,6 +69,13 @@ export const systemClock: Clock = {
   },
 };
 
+/** Return the ms of work of this thread since some moment: see Clock.worked. */
+export const workedMs = (clock: Pick<Clock, "now" | "worked">): number => clock.worked?.() ?? clock.now();
+
+/** Return the ms until a wake-up that a periodic timer of `ms` shares with others: see Clock.sharedWakeUp. */
+export const sharedWait = (clock: Pick<Clock, "sharedWakeUp">, ms: number): number =>
+  clock.sharedWakeUp?.(ms) ?? ms;
+
 /** Return the date of a moment of `clock.now()`, by the present wall clock. */
 export function dateOf(clock: Pick<Clock, "now" | "wall">, at: number): Date {
   return new Date(clock.wall() - (clock.now() - at));
@@ -88,7 +95,7 @@ export function sleep(clock: Clock, ms: number): Promise<void> {
 export function every(clock: Clock, ms: number, fn: () => void): Timer {
   let timer: Timer;
   const begin = () => {
-    timer = clock.after(clock.sharedWakeUp?.(ms) ?? ms, again);
+    timer = clock.after(sharedWait(clock, ms), again);
   };
   const again = () => {
     begin();

@@ -1,5 +1,5 @@
 // Work that may wait for a moment at which this thread has little else to do.
-import type { Clock, Timer } from "./clock.ts";
+import { type Clock, type Timer, workedMs } from "./clock.ts";
 
 const LOOK_MS = 1_000;
 /** Ms of work between two looks of a thread that is quiet. */
@@ -9,7 +9,7 @@ const MAX_LOOKS = 60;
 
 /** Run `fn` after each of these times in ms, then every `ms`, each time once the thread was quiet for a second; until cancelled. */
 export function atQuietTimes(clock: Clock, first: readonly number[], ms: number, fn: () => void): Timer {
-  const worked = () => clock.worked?.() ?? clock.now();
+  const worked = () => workedMs(clock);
   let timer: Timer;
   const wait = (times: readonly number[], since: number) => {
     const [next = since + ms, ...rest] = times;

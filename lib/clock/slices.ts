@@ -1,5 +1,5 @@
 // Cooperative scheduling: long work runs in time slices between turns of the event loop.
-import type { Clock, Timer } from "./clock.ts";
+import { type Clock, type Timer, workedMs } from "./clock.ts";
 
 /**
  * Work that can pause at each `yield`; its steps should take a few ms at most. A number that it yields is a wait in ms; 0 waits
@@ -148,15 +148,11 @@ export class Slices {
     }
   }
 
-  #worked(): number {
-    return this.clock.worked?.() ?? this.clock.now();
-  }
-
   /** Continue a job. Return true if it has ended or waits for a time, false if it needs another turn of the event loop. */
   #advance(job: Job): boolean {
-    const started = this.#worked();
+    const started = workedMs(this.clock);
     // A clock that goes back must not lengthen a slice.
-    const spent = () => Math.abs(this.#worked() - started);
+    const spent = () => Math.abs(workedMs(this.clock) - started);
     let failure: Error | undefined;
     let ended = false;
     let wait: number | undefined;

@@ -1,6 +1,6 @@
 // Spread queries over UDP over turns of the event loop. Bun reads a socket until it is empty: clients that send faster than
 // we answer would starve the rest of the router.
-import { systemClock } from "../clock/clock.ts";
+import { systemClock, workedMs } from "../clock/clock.ts";
 import { Tally } from "../clock/tally.ts";
 import type { Limit } from "../sys/limit.ts";
 
@@ -50,7 +50,7 @@ export class QueryTurns {
   constructor(
     private readonly now: () => number = () => performance.now(),
     private readonly nextTurn: (fn: () => void) => void = setImmediate,
-    private readonly worked: () => number = () => systemClock.worked?.() ?? performance.now(),
+    private readonly worked: () => number = () => workedMs(systemClock),
   ) {}
 
   /** Answer a query now or in one of the next turns. */

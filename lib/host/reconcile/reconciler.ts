@@ -1,6 +1,6 @@
 // Reconciles the kernel's state with what is desired: compares at the start, on the kernel's notifications and at intervals, and
 // repairs what others have removed or changed. Each repair is logged, counted and remembered.
-import { type Clock, every, type Timer } from "../../clock/clock.ts";
+import { type Clock, every, sharedWait, type Timer } from "../../clock/clock.ts";
 import { Soon } from "../../clock/soon.ts";
 import type { Log } from "../../log/log.ts";
 import { guarded } from "../../log/unexpected.ts";
@@ -92,8 +92,7 @@ export class Reconciler {
 
   #checkLater(): void {
     this.#check?.cancel();
-    const { clock } = this;
-    this.#check = clock.after(clock.sharedWakeUp?.(this.#checkMs) ?? this.#checkMs, () => {
+    this.#check = this.clock.after(sharedWait(this.clock, this.#checkMs), () => {
       this.#checkMs = Math.min(CHECK_GROWTH * this.#checkMs, MAX_CHECK_MS);
       this.#checkLater();
       this.#look(() => true);

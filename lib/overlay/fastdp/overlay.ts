@@ -1,7 +1,7 @@
 // The fast datapath as an overlay of the mesh: a forwarder for each connection. The kernel forwards the frames; forwarders
 // find out whether they get through.
 import { AddressError, type IPv4, parseIPv4 } from "../../address/ipv4.ts";
-import type { Clock, Timer } from "../../clock/clock.ts";
+import { type Clock, sharedWait, type Timer } from "../../clock/clock.ts";
 import { guarded } from "../../log/unexpected.ts";
 import type { Peer } from "../../mesh/peer.ts";
 import type { MeshRouter } from "../../mesh/router.ts";
@@ -260,7 +260,7 @@ export class FastdpOverlay implements NamedOverlay {
 
   get #pollAllMs(): number {
     const watched = [...this.#forwarders.values()].some((forwarder) => forwarder.watched);
-    return watched ? POLL_WATCHED_MS : (this.clock.sharedWakeUp?.(POLL_SLOW_MS) ?? POLL_SLOW_MS);
+    return watched ? POLL_WATCHED_MS : sharedWait(this.clock, POLL_SLOW_MS);
   }
 
   #pollOne(forwarder: Forwarder): void {
