@@ -20,9 +20,10 @@ const HOUR_MS = 3_600_000;
 const SAMPLE_MS = 60_000;
 /**
  * So many of STEPS steps restart a program; never one of host 1, whose samples are one series. A router's memory grows over the
- * first 150 or so restarts of its peers (compilers, allocator): the warm-up has as many restarts as a day after it.
+ * first 250 or so restarts of its peers (compilers, allocator): the warm-up, which restarts routers only, has as many as days
+ * after it.
  */
-const RESTARTS = { warmUp: 30, after: 1 } as const;
+const RESTARTS = { warmUp: 36, after: 1 } as const;
 const STEPS = 40;
 const USUAL: readonly string[] = ["add", "add", "add", "remove", "remove", "policy"];
 const MAX_CONTAINERS = 10;
@@ -44,13 +45,16 @@ function positive(name: "hours" | "hosts" | "interval" | "seed"): number {
   process.exit(2);
 }
 
-function choose(model: Model, chance: Chance, restarts: number): Taken {
+function choose(model: Model, chance: Chance, warmUp: boolean): Taken {
+  const restarts = warmUp ? RESTARTS.warmUp : RESTARTS.after;
   for (;;) {
     const name = chance.below(STEPS) < restarts ? "crash" : (chance.pick(USUAL) ?? "add");
     if (name === "add" && model.containers.length >= MAX_CONTAINERS) continue;
     const args = stepNamed(name).choose(model, chance);
-    const spared = name === "crash" && (args as { host: number } | undefined)?.host === 1;
-    if (args !== undefined && !spared) return { step: name, args };
+    if (args === undefined) continue;
+    const { host, program } = args as { host?: number; program?: string };
+    const isSpared = name === "crash" && (host === 1 || (warmUp && program !== "router"));
+    if (!isSpared) return { step: name, args };
   }
 }
 
@@ -93,7 +97,7 @@ async function soak(folder: string): Promise<number> {
       const due = performance.now() + (warmUp ? 0 : intervalMs);
       while (!stopped && performance.now() < due) await Bun.sleep(500);
       if (stopped || performance.now() - start > hours * HOUR_MS) return undefined;
-      return choose(model, chance, warmUp ? RESTARTS.warmUp : RESTARTS.after);
+      return choose(model, chance, warmUp);
     },
     tell: (step: Done) => appendFileSync(files.steps, `${JSON.stringify(step)}\n`),
   });
