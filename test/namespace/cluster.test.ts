@@ -42,6 +42,9 @@ test("all is well: every host, every pair both ways", async () => {
     "host3 host1",
     "host3 host2",
   ]);
+  expect(
+    paths.flatMap(({ ping }) => [ping, ...ping.overlays].flatMap(({ problem }) => problem ?? [])),
+  ).toEqual([]);
   expect(code).toBe(0);
 }, 300_000);
 
