@@ -1,5 +1,5 @@
 // weave ping: probes over the overlays to other peers, which echo them. A question over the mesh announces a session of probes
-// to the peer; another asks at the end what has arrived there, which tells the way there from the way back.
+// to the peer; another asks what has arrived there, which tells lost from late, and the way there from the way back.
 
 import * as v from "valibot";
 import { PingError } from "../api/pingerror.ts";
@@ -36,6 +36,8 @@ const OLDER =
 
 const hex = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
 const SessionSchema = v.strictObject({ session: hex });
+/** `more`: the session goes on. */
+const ProbedSchema = v.strictObject({ session: hex, more: v.optional(v.literal(true)) });
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const arrivedSchema = v.object({ probes: count, largest: count });
 const ArrivedSchema = v.object({
@@ -70,7 +72,9 @@ export class Pinger {
       return {};
     });
     questions.answer("probed", async (body, source) => {
-      const arrived = parts.probes.settle(BigInt(`0x${v.parse(SessionSchema, body).session}`), source);
+      const { session, more } = v.parse(ProbedSchema, body);
+      const end = more ? "arrived" : "settle";
+      const arrived = parts.probes[end](BigInt(`0x${session}`), source);
       const peer = parts.mesh.peers.get(source);
       return { ...Object.fromEntries(arrived ?? []), by: peer && parts.overlay.pathTo(peer)?.overlay };
     });
@@ -186,7 +190,9 @@ export class Pinger {
     const results = [];
     for (const each of runs) {
       try {
-        results.push({ ...each, result: await this.parts.probes.run(session, peer.name, each.way, count) });
+        const settled = () => this.#arrived(peer.name, { ...question, more: true }, ASK_MS);
+        const result = await this.parts.probes.run(session, peer.name, each.way, count, settled);
+        results.push({ ...each, result });
       } catch (error) {
         const problem = `no probe can be sent: ${reasonOf(error)}`;
         return unpinged(who, mtu, { problem, remedy: `see 'weave doctor' on ${here}` });
@@ -215,9 +221,13 @@ export class Pinger {
   }
 
   /** Ask a peer what has arrived there; undefined if it does not answer. */
-  async #arrived(peer: PeerName, question: object): Promise<v.InferOutput<typeof ArrivedSchema> | undefined> {
+  async #arrived(
+    peer: PeerName,
+    question: object,
+    timeoutMs = ARRIVED_MS,
+  ): Promise<v.InferOutput<typeof ArrivedSchema> | undefined> {
     try {
-      return v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, ARRIVED_MS));
+      return v.parse(ArrivedSchema, await this.#ask(peer, "probed", question, timeoutMs));
     } catch {
       // Only the direction at fault stays unknown.
       return undefined;

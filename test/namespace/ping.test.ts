@@ -50,6 +50,15 @@ const shown = (pings: Pinged) =>
     )
     .sort();
 
+/** Wait until the socket for probes is open on a host, or closed. */
+async function probing(host: Host, open: boolean): Promise<void> {
+  await eventually(
+    `${host.name}'s socket for probes is ${open ? "open" : "closed"}`,
+    () => host.must(["cat", "/proc/net/packet"]),
+    (text) => /88b5/i.test(text) === open,
+  );
+}
+
 /** Drop packets on a host until the returned value is disposed. */
 async function dropping(host: Host, hook: string, rule: string): Promise<AsyncDisposable> {
   const stdin = `table inet t { chain c { type filter hook ${hook} priority -300; ${rule} drop\n}\n}\n`;
@@ -79,11 +88,7 @@ describe("three hosts, connected by the fast datapath", () => {
     for (const { overlays } of pings)
       for (const { roundTripMs } of overlays) expect(roundTripMs?.max).toBeGreaterThan(roundTripMs?.min ?? 0);
     // The packet socket is gone with the session.
-    await eventually(
-      "no probe socket is left",
-      () => one.must(["cat", "/proc/net/packet"]),
-      (text) => !/88b5/i.test(text),
-    );
+    await probing(one, false);
   }, 300_000);
 
   test("probes of a session that was not announced are not answered, also while another is", async () => {
@@ -95,6 +100,18 @@ describe("three hosts, connected by the fast datapath", () => {
     const told = await one.must([process.execPath, script, String(link.ifindex), link.address, to]);
     expect(told).toBe("0 true\n");
     expect((await running).code).toBe(0);
+  }, 300_000);
+
+  test("a peer that reads nothing for some seconds has lost nothing", async () => {
+    await probing(two, false);
+    const running = ping(one, "-n", "50", "host2");
+    await probing(two, true);
+    process.kill(two.pid, "SIGSTOP");
+    await Bun.sleep(3_000);
+    process.kill(two.pid, "SIGCONT");
+    const { code, pings } = await running;
+    expect(shown(pings)).toEqual(["host2 (sleeve) 50/50 1376", "host2 fastdp 50/50 1376"]);
+    expect(code).toBe(0);
   }, 300_000);
 
   test("VXLAN that loses frames one way while heartbeats get through", async () => {

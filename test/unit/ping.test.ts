@@ -52,16 +52,20 @@ describe("the frame", () => {
   });
 });
 
-/** A run over a path; `answers` decides which probes come back. */
+/** A run over a path; `answers` decides which probes come back. The peer reads nothing while it is `stalled`. */
 function run(
   count: number,
   mtu: number,
   answers: (sequence: number, size: number) => boolean,
-  errno = 0,
+  { errno = 0, stalled = { from: 0, to: 0 } } = {},
 ): RunResult {
   const clock = new SimulatedClock();
   let result: RunResult | undefined;
   const now = () => BigInt(Math.round(clock.now() * 1e6));
+  const answer = (then: () => void) => {
+    const isStalled = clock.now() >= stalled.from && clock.now() < stalled.to;
+    clock.after(isStalled ? stalled.to - clock.now() : 3, then);
+  };
   const probes = new ProbeRun({
     clock,
     count,
@@ -69,10 +73,10 @@ function run(
     now,
     send: (sequence, size) => {
       // There and back in 3 ms, of which the peer had it for 1.
-      if (errno === 0 && answers(sequence, size))
-        clock.after(3, () => probes.echo(sequence, size, now(), 1e6));
+      if (errno === 0 && answers(sequence, size)) answer(() => probes.echo(sequence, size, now(), 1e6));
       return errno;
     },
+    settle: answer,
     done: (given) => {
       result = given;
     },
@@ -104,11 +108,22 @@ describe("a run", () => {
       mtu: undefined,
       errno: 0,
     });
-    expect(run(10, 1376, () => true, 100)).toMatchObject({ received: 0, errno: 100 });
+    expect(run(10, 1376, () => true, { errno: 100 })).toMatchObject({ received: 0, errno: 100 });
   });
 
   test.each([552, 553, 1000, 1249, 1375])("large ones are lost over %d bytes", (limit) => {
     expect(run(3, 1376, (_, size) => size <= limit + ETHERNET_HEADER).mtu).toBe(limit);
+  });
+
+  test.each([
+    ["the short probes", 10, 4_000],
+    ["the search for the MTU", 90, 4_000],
+    ["the first of both", 0, 5_000],
+  ])("a peer that reads %s late loses none", (_, from, to) => {
+    const stalled = { from, to };
+    expect(run(5, 1376, () => true, { stalled })).toMatchObject({ received: 5, mtu: 1376 });
+    const lossy = (sequence: number, size: number) => sequence !== 3 && size <= 1200 + ETHERNET_HEADER;
+    expect(run(5, 1376, lossy, { stalled })).toMatchObject({ received: 4, mtu: 1200 });
   });
 
   test("an echo counts once, and no longer than it took", () => {
@@ -120,6 +135,7 @@ describe("a run", () => {
       mtu: 600,
       now: () => BigInt(Math.round(clock.now() * 1e6)),
       send: () => 0,
+      settle: (then) => then(),
       done: (given) => {
         result = given;
       },

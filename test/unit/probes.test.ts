@@ -11,6 +11,7 @@ import { realtimeNow } from "../../lib/sys/clocks.ts";
 const A = nameFromNumber(1n);
 const B = nameFromNumber(2n);
 const C = nameFromNumber(3n);
+const settled = async () => {};
 
 function probes() {
   const clock = new SimulatedClock(1_000_000);
@@ -95,9 +96,15 @@ test("only probes of a session are echoed, to the peer that has it, by the way t
     expect(frame?.dwell).toBeGreaterThanOrEqual(0);
     expect(frame?.dwell).toBeLessThan(60e9);
   }
+  expect(subject.arrived(1n, C)).toBeUndefined();
   expect(subject.settle(1n, C)).toBeUndefined();
+  // What waits to be read is read first, and echoed.
+  probe({ sequence: 4 });
+  expect(subject.arrived(1n, B)?.get("route")?.probes).toBe(2);
+  expect(take().map(({ frame }) => frame?.sequence)).toEqual([4]);
+  probe({ sequence: 5 });
   expect([...(subject.settle(1n, B) ?? [])]).toEqual([
-    ["route", { probes: 1, largest: MIN_PROBE }],
+    ["route", { probes: 3, largest: MIN_PROBE }],
     // Longer ones belong to the search for the MTU.
     ["sleeve", { probes: 0, largest: 1_000 }],
   ]);
@@ -195,7 +202,7 @@ test("an echo that cannot be sent is warned of, unless it is only too long", () 
 
 test("a run of ours takes echoes of its peer and way alone; stop ends it", async () => {
   const { clock, subject, probe, take, seen } = probes();
-  const result = subject.run(9n, B, "fastdp", 1);
+  const result = subject.run(9n, B, "fastdp", 1, settled);
   expect(take().map(({ way, peer, frame }) => [way, peer, frame?.kind, frame?.session])).toEqual([
     ["fastdp", B, "probe", 9n],
   ]);
@@ -208,15 +215,33 @@ test("a run of ours takes echoes of its peer and way alone; stop ends it", async
   // Answered: now the MTU is searched.
   expect(take().map(({ frame }) => frame?.size)).toEqual([1_390]);
   clock.advance(20_000);
+  await Bun.sleep(0);
+  clock.advance(0);
   expect(await result).toMatchObject({ sent: 1, received: 1, mtu: 552 });
   clock.advance(3_000);
   expect(seen.closed).toBe(1);
   take();
-  void subject.run(10n, B, "route", 5);
+  void subject.run(10n, B, "route", 5, settled);
   const { length } = take();
   subject.stop();
   clock.advance(10_000);
   expect([length, take(), seen.closed]).toEqual([1, [], 2]);
+});
+
+test("echoes that wait to be read once the peer has settled are none that are lost", async () => {
+  const { clock, subject, probe, take } = probes();
+  const peer = Promise.withResolvers<void>();
+  const result = subject.run(9n, B, "fastdp", 1, () => peer.promise);
+  clock.advance(10_000);
+  probe({ kind: "echo", way: "fastdp", session: 9n, sequence: 0 });
+  peer.reject(new Error("not asked"));
+  await Bun.sleep(0);
+  clock.advance(0);
+  const size = take().at(-1)?.frame?.size ?? 0;
+  expect(size).toBe(1_390);
+  probe({ kind: "echo", way: "fastdp", session: 9n, sequence: 1, size });
+  clock.advance(25);
+  expect(await result).toMatchObject({ sent: 1, received: 1, mtu: 1_376 });
 });
 
 test("a run: short probes 20 ms apart, lost after 1 s, round trips without the other end's dwell, in order", () => {
@@ -234,6 +259,7 @@ test("a run: short probes 20 ms apart, lost after 1 s, round trips without the o
       sent.push([clock.now(), sequence, size]);
       return errno;
     },
+    settle: (then) => then(),
     done: (result) => results.push(result),
   });
   run.start();
@@ -265,6 +291,7 @@ test("a run: short probes 20 ms apart, lost after 1 s, round trips without the o
     mtu: 1_376,
     now: () => ms(clock.now()),
     send: () => 0,
+    settle: (then) => then(),
     done: (result) => none.push(result),
   });
   silent.start();

@@ -87,8 +87,17 @@ export class Probes {
     this.#warn = limitedWarnings(host.log, () => host.clock.now());
   }
 
-  /** Send probes to a peer that has admitted the session; rejects where there is no bridge to send them from. */
-  run(session: bigint, peer: PeerName, way: Way, count: number): Promise<RunResult> {
+  /**
+   * Send probes to a peer that has admitted the session; rejects where there is no bridge to send them from. `settled` resolves
+   * once the peer has read what arrived there, or where it cannot be asked.
+   */
+  run(
+    session: bigint,
+    peer: PeerName,
+    way: Way,
+    count: number,
+    settled: () => Promise<unknown>,
+  ): Promise<RunResult> {
     this.#open();
     const { clock, name } = this.host;
     return new Promise((resolve) => {
@@ -103,6 +112,14 @@ export class Probes {
             peer,
             encodeProbe({ from: name, to: peer, kind: "probe", way, session, sequence, size, dwell: 0 }),
           ),
+        settle: (then) => {
+          const read = () => {
+            this.#receive();
+            if (this.#running.get(session)?.run === run) then();
+          };
+          const soon = () => clock.after(0, read);
+          settled().then(soon, soon);
+        },
         done: (result) => {
           this.#running.delete(session);
           this.#closeIfIdle();
@@ -126,12 +143,18 @@ export class Probes {
     this.#sessions.set(session, { peer, rate, arrived: new Map(), expiry });
   }
 
-  /** End a peer's session. Returns what has arrived, undefined where there is no such session. */
-  settle(session: bigint, peer: PeerName): ReadonlyMap<Way, Arrived> | undefined {
+  /** Echo what has arrived of a peer's session, and return it; undefined where there is no such session. */
+  arrived(session: bigint, peer: PeerName): ReadonlyMap<Way, Arrived> | undefined {
+    this.#receive();
     const known = this.#sessions.get(session);
-    if (known?.peer !== peer) return undefined;
-    this.#end(session);
-    return known.arrived;
+    return known?.peer === peer ? known.arrived : undefined;
+  }
+
+  /** The same, and end the session. */
+  settle(session: bigint, peer: PeerName): ReadonlyMap<Way, Arrived> | undefined {
+    const arrived = this.arrived(session, peer);
+    if (arrived) this.#end(session);
+    return arrived;
   }
 
   limits(): Limit[] {

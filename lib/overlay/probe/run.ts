@@ -1,5 +1,6 @@
 // A run of probes to a peer by one way, as a pure state machine: short ones for loss and round-trip time, then, where any
-// was answered, a search for the MTU.
+// was answered, a search for the MTU. A probe without an echo counts as lost once the peer has read all that arrived there: it
+// may be a busy host, which reads late, and so may this one.
 import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import { PathMtu } from "../pathmtu.ts";
@@ -7,8 +8,10 @@ import { MIN_PROBE } from "./frame.ts";
 
 /** Interval of short probes. */
 const INTERVAL_MS = 20;
-/** Probes unanswered for so long after the last one count as lost. */
+/** The peer is asked about probes that are unanswered for so long after the last one. */
 const WAIT_MS = 1_000;
+/** Searches for the MTU, where echoes of larger probes come after each. */
+const SEARCHES = 3;
 
 export interface RunResult {
   readonly sent: number;
@@ -30,6 +33,8 @@ export interface RunParams {
   readonly mtu: number;
   /** Send a probe. Returns 0 or an errno. */
   send(sequence: number, size: number): number;
+  /** Call `then` once the peer has read what arrived there, and this host its echoes, or where the peer cannot be asked. */
+  settle(then: () => void): void;
   /** CLOCK_REALTIME, ns. */
   now(): bigint;
   done(result: RunResult): void;
@@ -43,13 +48,15 @@ export class ProbeRun {
   #sent = 0;
   #errno = 0;
   #timer: Timer | undefined;
-  #searching = false;
+  #searches = 0;
+  /** The largest packet that was echoed. */
+  #largest = 0;
 
   constructor(private readonly params: RunParams) {
     this.#search = new PathMtu({
       clock: params.clock,
       test: (mtu) => this.#test(mtu),
-      found: (mtu) => this.#end(mtu),
+      found: (mtu) => this.#found(mtu),
     });
   }
 
@@ -60,13 +67,16 @@ export class ProbeRun {
     this.#errno = this.params.send(sequence, MIN_PROBE) || this.#errno;
     const last = this.#sent >= this.params.count;
     this.#timer = this.params.clock.after(last ? WAIT_MS : INTERVAL_MS, () =>
-      last ? this.#counted() : this.start(),
+      last ? this.params.settle(() => this.#counted()) : this.start(),
     );
   }
 
   /** Take an echo that arrived `at` (CLOCK_REALTIME, ns); `size` of the frame in bytes, `dwell` at the other end in ns. */
   echo(sequence: number, size: number, at: bigint, dwell: number): void {
-    if (this.#searching) return this.#search.verified(size - ETHERNET_HEADER);
+    if (this.#searches > 0) {
+      this.#largest = Math.max(this.#largest, Math.min(size - ETHERNET_HEADER, this.params.mtu));
+      return this.#search.verified(size - ETHERNET_HEADER);
+    }
     const sentAt = this.#sentAt.get(sequence);
     if (sentAt === undefined) return;
     this.#sentAt.delete(sequence);
@@ -83,10 +93,23 @@ export class ProbeRun {
   }
 
   #counted(): void {
+    if (this.#searches > 0) return;
     this.#timer?.cancel();
     if (this.#roundTrips.length === 0) return this.#end(undefined);
-    this.#searching = true;
+    this.#searchMtu();
+  }
+
+  #searchMtu(): void {
+    this.#searches++;
     this.#search.search(this.params.mtu);
+  }
+
+  #found(mtu: number): void {
+    if (mtu === this.params.mtu) return this.#end(mtu);
+    this.params.settle(() => {
+      if (this.#largest > mtu && this.#searches < SEARCHES) this.#searchMtu();
+      else this.#end(Math.max(mtu, this.#largest));
+    });
   }
 
   #test(mtu: number): void {
