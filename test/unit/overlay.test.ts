@@ -321,6 +321,22 @@ describe("a forwarder of the fast datapath", () => {
     }
   });
 
+  test.each([
+    ["an original", false],
+    ["one of ours", true],
+  ])("encrypted: %s that offers nothing for 5 s is on no blocked path", (_, acknowledges) => {
+    const { subject, seen, clock, heartbeat } = forwarder(acknowledges, true);
+    subject.confirm();
+    clock.advance(5_000);
+    expect(seen.health).toEqual([]);
+    clock.advance(60_000);
+    expect(seen.health).toEqual(["the peer has offered no ESP association"]);
+    subject.control(CONTROL.cryptoInitSaRemote, Uint8Array.of(1, 2));
+    subject.heartbeat(heartbeat);
+    subject.control(CONTROL.heartbeatAck);
+    expect(seen.established).toBe(1);
+  });
+
   test("encrypted: heartbeats from another address are another's", () => {
     const { subject, seen, heartbeat } = forwarder(true, true);
     subject.confirm();

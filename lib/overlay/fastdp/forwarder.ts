@@ -38,6 +38,7 @@ const ASK_MS = 700;
 /** A new path that does not work is reported after this. */
 const FIRST_MS = 5_000;
 const FIRST_SILENCE = "heartbeats do not get through";
+const NO_OFFER = "the peer has offered no ESP association";
 
 export class Forwarder implements CandidateConnection {
   established = false;
@@ -381,7 +382,10 @@ export class Forwarder implements CandidateConnection {
 
   #checkSilence(): void {
     const now = this.params.clock.now();
-    if (!this.established) {
+    if (!this.#secured) {
+      // Offers come by the control connection: no packet of the path is missing.
+      if (this.#isLate) this.#setTrouble(overlayTrouble("not offered", NO_OFFER, this.params.port));
+    } else if (!this.established) {
       if (this.#trouble !== undefined || this.#asked) return;
       if (!this.params.acknowledges) {
         if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
