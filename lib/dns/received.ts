@@ -38,7 +38,7 @@ export function unsoundness(
     return "that are not domain names";
   // One deleted in the future would never be forgotten.
   const timed = tombstone >= 0 && tombstone <= now + MAX_SKEW_S;
-  return timed && version >= 0 && version <= MAX_VERSION ? undefined : "with impossible versions or times";
+  return timed && version >= 0 && version <= MAX_VERSION ? undefined : "with versions or times out of range";
 }
 
 /** Return the correction of a peer's entry for one of our names; undefined where `ours` agrees or supersedes it. */

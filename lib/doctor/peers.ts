@@ -15,7 +15,7 @@ const CHECK = "connections";
 /** Addresses in one finding. */
 const MAX_LISTED = 3;
 /** A router of an earlier version tells no remedy. */
-const LOGS = "'weave logs', here and there, says more";
+const LOGS = "see 'weave logs' on both hosts";
 
 /** `told`: addresses of peers that problems are reported for already, such as refused ones. */
 export function connectionFindings(connections: readonly Connection[], told: ReadonlySet<string>): Finding[] {

@@ -39,7 +39,7 @@ const REMEDIES: Record<OverlayCause, (port: number) => string> = {
   silent: (port) => `open UDP ${port} both ways between the hosts; if it is open, 'weave ping' finds the MTU`,
   links: () => "find what changes weave's links, programs or policies: 'weave status repairs' names it",
   "no IPv4": () => "name the peers by IPv4 addresses",
-  other: () => "'weave logs', here and there, says more",
+  other: () => "see 'weave logs' on both hosts",
 };
 
 /** Return why this host has no fast datapath; with the remedy, unless it was switched off. */

@@ -250,7 +250,7 @@ describe("a nameserver", () => {
     ]);
     expect([taken({ version: MAX_VERSION }), taken({ hostname: "no dot" })]).toEqual([true, false]);
     expect(lines.filter((line) => line.startsWith("warning"))).toEqual([
-      "warning: ignoring names with impossible versions or times",
+      "warning: ignoring names with versions or times out of range",
     ]);
   });
 

@@ -27,10 +27,10 @@ test.each<[Partial<Entry>, string | undefined]>([
   [{ version: MAX_VERSION, tombstone: NOW + MOST }, undefined],
   [{ hostname: "a" }, "that are not domain names"],
   [{ containerId: "c".repeat(MAX_CONTAINER_ID + 1) }, "that are not domain names"],
-  [{ version: -1 }, "with impossible versions or times"],
-  [{ version: MAX_VERSION + 1 }, "with impossible versions or times"],
-  [{ tombstone: -1 }, "with impossible versions or times"],
-  [{ tombstone: NOW + MOST + 1 }, "with impossible versions or times"],
+  [{ version: -1 }, "with versions or times out of range"],
+  [{ version: MAX_VERSION + 1 }, "with versions or times out of range"],
+  [{ tombstone: -1 }, "with versions or times out of range"],
+  [{ tombstone: NOW + MOST + 1 }, "with versions or times out of range"],
 ])("an entry with %p is unsound: %p", (change, why) => {
   expect(unsoundness({ ...living, ...change }, NOW)).toBe(why);
 });

@@ -102,7 +102,7 @@ test("a peer that cannot be reached: one problem, and advice for its cause", () 
   expect(findings.flatMap(({ advice }) => advice ?? [])).toEqual([
     "reset it",
     "launch it",
-    "'weave logs', here and there, says more",
+    "see 'weave logs' on both hosts",
   ]);
 });
 
