@@ -35,6 +35,8 @@ export interface LookOptions {
   readonly rules: boolean;
   /** End the capture before its timeout. */
   done(seen: readonly Seen[]): boolean;
+  /** Whether the capture is to go on after its timeout. */
+  waits?(): boolean;
   /** Called once the capture runs; to send probes. */
   begun?(): void;
 }
@@ -61,7 +63,8 @@ export async function look(looking: LookOptions, clock: Clock, ms: number): Prom
     const end = clock.now() + ms;
     const dropped = () => looking.begun === undefined && drops.filter(({ forth }) => forth).length >= DROPS;
     const interval = looking.begun ? LOOK_MS : LOOK_FOR_OTHERS_MS;
-    while (clock.now() < end && !looking.done(collect()) && !dropped()) await sleep(clock, interval);
+    const lasts = () => clock.now() < end || looking.waits?.() === true;
+    while (lasts() && !looking.done(collect()) && !dropped()) await sleep(clock, interval);
     await sleep(clock, SETTLE_MS);
     const all = collect();
     const other = address === probe.source ? probe.destination : probe.source;

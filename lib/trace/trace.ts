@@ -5,6 +5,7 @@ import type { Report } from "../api/report.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { below, type Random } from "../clock/random.ts";
 import { POLICY_TABLE } from "../host/names.ts";
+import { detached } from "../log/unexpected.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { reasonOf } from "../sys/reason.ts";
 import {
@@ -29,12 +30,12 @@ import { hasAnswer, hasSeen, type Seen, Side, saw } from "./side.ts";
 import { targetOf } from "./target.ts";
 
 const SEND_MS = 100;
-/** The other host may begin later. */
+/** The other host may begin later; probes go on until it has ended, if that is later still. */
 const MARGIN_MS = 500;
-const LARGE_MS = 1_000;
+const LARGE_MS = 2_000;
 const HOPELESS_MS = 100;
-/** From the other end to this one. */
-const ANSWER_MS = 300;
+/** From the other end to this one: with sleeve, through two routers that may be busy. */
+const ANSWER_MS = 1_000;
 const FIRST_ID = 20_000;
 const IDS = 40_000;
 
@@ -108,14 +109,11 @@ async function gather(
   const probe: Probe = { source: source.address, destination: address, protocol, port, id };
   const ms = isHopeless(host, place, probe) ? HOPELESS_MS : LOOK_MS;
   tools.probing(ms + MARGIN_MS);
-  const asked = where.kind === "peer" ? askLook(tools, where.name, probe, ms) : undefined;
-  const watched = await watch(
-    tools,
-    place,
-    probe,
-    ms,
-    asked ?? lookHere(tools, placeOf(all, address), probe, ms),
-  );
+  const lookThere = () =>
+    where.kind === "peer"
+      ? askLook(tools, where.name, probe, ms)
+      : lookHere(tools, placeOf(all, address), probe, ms);
+  const watched = await watch(tools, place, probe, ms, lookThere);
   const { near, refused, other } = watched;
   const far = typeof other === "string" ? undefined : other;
   const unseen = typeof other === "string" ? other : undefined;
@@ -162,16 +160,22 @@ async function lookHere({ clock }: Tools, place: Place | undefined, probe: Probe
   return look({ address: probe.destination, place, probe, rules: false, done }, clock, ms);
 }
 
-async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, asked: Other, size = 0) {
+/** `lookThere` is called once probes that are sent are seen here. */
+async function watch(
+  { clock }: Tools,
+  place: Place,
+  probe: Probe,
+  ms: number,
+  lookThere: () => Other,
+  size = 0,
+) {
   let other: Side | string | undefined;
   let patientUntil = Number.POSITIVE_INFINITY;
-  const settled = asked
-    .catch((error: unknown) => `its side cannot be examined: ${reasonOf(error)}`)
-    .then((side) => {
-      other = side;
-      // That end has seen all there is to see; an answer may be on its way.
-      if (typeof side !== "string") patientUntil = clock.now() + ANSWER_MS;
-    });
+  const ask = async () => {
+    other = await lookThere().catch((error: unknown) => `its side cannot be examined: ${reasonOf(error)}`);
+    // That end has seen all there is to see; an answer may be on its way.
+    if (typeof other !== "string") patientUntil = clock.now() + ANSWER_MS;
+  };
   let refused: string | undefined;
   let timer: Timer | undefined;
   const sending = sender(place.container.netns, probe, size);
@@ -189,7 +193,9 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
         place,
         rules: true,
         done: (seen) => other !== undefined && (answered(seen) || clock.now() > patientUntil),
+        waits: () => other === undefined || (typeof other !== "string" && clock.now() <= patientUntil),
         begun() {
+          detached("the look at the other end", ask());
           send();
           timer = every(clock, SEND_MS, send);
         },
@@ -197,7 +203,6 @@ async function watch({ clock }: Tools, place: Place, probe: Probe, ms: number, a
       clock,
       ms + MARGIN_MS,
     );
-    await settled;
     return { near, refused, other: other ?? "its router does not answer" };
   } finally {
     timer?.cancel();
@@ -212,7 +217,7 @@ async function sendLarge(
   probe: Probe,
   bytes: number,
 ): Promise<"passed" | "told" | "lost"> {
-  const nobody = Promise.resolve("no router to ask");
+  const nobody = async () => "no router to ask";
   const { near } = await watch(tools, place, probe, LARGE_MS - MARGIN_MS, nobody, bytes);
   if (saw(near, "inside", "answer", false)) return "passed";
   return saw(near, "inside", "too-large", false) ? "told" : "lost";
