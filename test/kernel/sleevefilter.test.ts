@@ -48,6 +48,14 @@ describe.if(isRoot)("the filter", () => {
       if (trySyscall("recvfrom", fd, buffer, buffer.length, 0x40, 0, 0) < 0) return count;
   }
 
+  /** Send datagrams of a peer until one is dropped; return how many were not, at most 100 times as many as in a second. */
+  async function untilDropped(name: Parameters<typeof datagram>[0]): Promise<number> {
+    for (let count = 0; ; count++) {
+      await send(datagram(name));
+      if (count >= 100 * ELSEWHERE_PER_S || arrived() === 0) return count;
+    }
+  }
+
   test("drops what begins with no peer's name, and what is too short for one", async () => {
     await send(datagram(ONE));
     await send(new Uint8Array(3));
@@ -61,10 +69,11 @@ describe.if(isRoot)("the filter", () => {
     await send(datagram(TWO));
     expect([arrived(), filter.dropped]).toEqual([3 * ELSEWHERE_PER_S, 1]);
     filter.allow(ONE, 7, parseIPv4("127.0.0.9"));
-    for (let i = 0; i < 3 * ELSEWHERE_PER_S; i++) await send(datagram(ONE));
-    const some = arrived();
+    const began = performance.now();
+    const some = await untilDropped(ONE);
+    const seconds = (performance.now() - began) / 1_000;
     expect(some).toBeGreaterThanOrEqual(ELSEWHERE_PER_S);
-    expect(some).toBeLessThanOrEqual(2 * ELSEWHERE_PER_S);
+    expect(some).toBeLessThanOrEqual((2 + seconds) * ELSEWHERE_PER_S);
   });
 
   test("writes nothing where the next link of a peer has the same address", async () => {
@@ -105,7 +114,7 @@ describe.if(isRoot)("the filter", () => {
     };
     filter.allow(ONE, 1, HOME);
     filter.allow(ONE, 2, elsewhere);
-    expect(await burst()).toBeLessThan(3 * ELSEWHERE_PER_S);
+    expect(await untilDropped(ONE)).toBeLessThan(100 * ELSEWHERE_PER_S);
     filter.remove(ONE, 2);
     expect(await burst()).toBe(3 * ELSEWHERE_PER_S);
     // A link without an address changes nothing, neither when it comes nor when it goes; nor does one that was never there.

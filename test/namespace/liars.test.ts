@@ -121,7 +121,7 @@ test("datagrams of strangers get no answer and do not reach the engine", async (
   const [, name = ""] = /Name: ([0-9a-f:]{17})/.exec(await b.status()) ?? [];
   const peer = name.replaceAll(":", "");
   const flood = async (port: string, first: string) =>
-    JSON.parse(await c.must([process.execPath, FLOOD, a.ip, port, "20000", "0.5", first]));
+    JSON.parse(await c.must([process.execPath, FLOOD, a.ip, port, "20000", "10000", first]));
   // Garbage, what begins as a peer's datagram, and VXLAN with a heartbeat of no connection.
   for (const [port, first] of [
     ["6783", "ff"],
