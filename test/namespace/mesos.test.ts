@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DIST, eventually, exec, type Host, Hosts, must, type Output } from "../support/hosts.ts";
+import { LATE_S } from "../support/pods.ts";
 
 let hosts: Hosts;
 let app: { cmd: string; env: Record<string, string>; constraints: string[][] };
@@ -163,7 +164,7 @@ test("containers get their addresses by the isolator's calls, and give them back
   }
   const [one, two] = attached;
   if (!one || !two) throw new Error("two were to be attached");
-  const ping = ["ping", "-n", "-c", "2", "-W", "2"];
+  const ping = ["ping", "-n", "-c", "2", "-W", String(LATE_S)];
   expect((await exec(["ip", "netns", "exec", one.netns, ...ping, two.address])).code).toBe(0);
   for (const [i, number] of [0, 2].entries()) {
     const { id, handle } = attached[i] ?? one;
@@ -195,7 +196,7 @@ test("an agent whose task ends goes on forwarding, and the next task takes over 
     "-c",
     "1",
     "-W",
-    "2",
+    String(LATE_S),
     address,
   ];
   expect((await exec(ping)).code).toBe(0);

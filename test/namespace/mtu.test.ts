@@ -2,8 +2,8 @@
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
 import { encapsulationOf } from "../../lib/overlay/encapsulation.ts";
-import { eventually, exec, type Host, Hosts, must } from "../support/hosts.ts";
-import { addPod, type Pod, podCommand } from "../support/pods.ts";
+import { eventually, type Host, Hosts, must } from "../support/hosts.ts";
+import { addPod, answers, type Pod, ping, podCommand } from "../support/pods.ts";
 
 const ORIGINAL = join(import.meta.dir, "../support/original.ts");
 /** A rise may wait for twice the time before, and paths are tested for growth every 45 s. */
@@ -41,28 +41,10 @@ const knows = (pod: Pod, to: Pod, wanted: number) =>
 
 /** Packets of `mtu` bytes, not to be fragmented, get through; larger ones are refused where they are sent. */
 async function carries(from: Pod, to: Pod, mtu: number): Promise<void> {
-  const send = (bytes: number) =>
-    exec(
-      podCommand(
-        from,
-        "ping",
-        "-n",
-        "-M",
-        "do",
-        "-s",
-        String(bytes - 28),
-        "-c",
-        "3",
-        "-i",
-        "0.2",
-        "-W",
-        "5",
-        to.address,
-      ),
-    );
-  const [fits, exceeds] = [await send(mtu), await send(mtu + 1)];
-  expect(fits.stdout).toContain(" 0% packet loss");
-  expect(exceeds.stderr).toContain(`message too long, mtu=${mtu}`);
+  const size = (bytes: number) => ["-M", "do", "-s", String(bytes - 28)];
+  await answers(from, to.address, ...size(mtu));
+  const { stderr } = await ping(from, to.address, ...size(mtu + 1));
+  expect(stderr).toContain(`message too long, mtu=${mtu}`);
 }
 
 const RECEIVER = `

@@ -12,6 +12,7 @@ import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
 import { exec, must } from "../support/hosts.ts";
+import { LATE_S } from "../support/pods.ts";
 import { GATEWAY, PolicyNet, type Sending, WORLD } from "../support/policynet.ts";
 
 /** The address of a service, whatever kube-proxy does for it. */
@@ -312,7 +313,7 @@ test("neighbours of IPv6 are found whatever policies say", async () => {
   enforce([]);
   const { stdout } = await exec([
     ...["ip", "netns", "exec", net.netns("y/a")],
-    ...["ping", "-n", "-c", "1", "-W", "2", ENDS.get("node6") ?? ""],
+    ...["ping", "-n", "-c", "1", "-W", String(LATE_S), ENDS.get("node6") ?? ""],
   ]);
   expect(stdout).toContain("1 received");
   await must(["ip", "-n", net.netns("y/a"), "-6", "neigh", "flush", "all"]);

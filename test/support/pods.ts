@@ -1,5 +1,5 @@
 // Pods: namespaces that the CNI plugin has attached to a host's network, and what they say to each other.
-import { eventually, exec, type Host, type Hosts, type Output } from "./hosts.ts";
+import { eventually, exec, type Host, type Hosts, must, type Output } from "./hosts.ts";
 
 export const CONFIG = { cniVersion: "1.0.0", name: "weave", type: "weave-net" };
 
@@ -17,6 +17,9 @@ export interface CniPod extends Pod {
 
 /** The plugin's error where peers have not agreed on addresses yet, or the router is away: a runtime tries again. */
 const TRY_AGAIN = 11;
+
+/** A reply may come as late. */
+export const LATE_S = 20;
 
 /** Attaches a namespace (a new one of that name, unless a path is given) to a host's network. */
 export async function addPod(hosts: Hosts, host: Host, name: string, netns?: string): Promise<CniPod> {
@@ -50,6 +53,15 @@ export function inPod(pod: Pod, ...command: string[]): Promise<Output> {
 /** Pings twice; further options as ping(8) has them. */
 export function ping(from: Pod, to: string, ...options: string[]): Promise<Output> {
   return inPod(from, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", ...options, to);
+}
+
+/**
+ * Two packets of a size, or as options say, are answered, each by a program of its own: after the last of several, ping(8) waits
+ * no longer than twice the longest round trip, in which a busy machine may not run.
+ */
+export async function answers(from: Pod, to: string, ...options: string[]): Promise<void> {
+  for (let i = 0; i < 2; i++)
+    await must(podCommand(from, "ping", "-n", "-c", "1", "-W", String(LATE_S), ...options, to));
 }
 
 const RECEIVER = `
