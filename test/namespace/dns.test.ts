@@ -205,9 +205,17 @@ describe("what others know", () => {
       () => a.status(),
       (text) => text.includes(`Upstream: ${other.ip}\n`),
     );
-    expect(await dig("www.up.test", "+short", "+tcp")).toBe("1.2.3.4");
-    expect(await dig("big.up.test", "TXT", "+short")).toContain("xxx");
-    expect(await dig("-x", "10.47.9.9", "+short")).toBe("elsewhere.test.");
+    // The router waits a second for the other server, in which a busy machine may not run that.
+    for (const [query, answer] of [
+      [["www.up.test", "+tcp"], /^1\.2\.3\.4$/],
+      [["big.up.test", "TXT"], /xxx/],
+      [["-x", "10.47.9.9"], /^elsewhere\.test\.$/],
+    ] as const)
+      await eventually(
+        `${query.join(" ")} is answered`,
+        () => dig(...query, "+short"),
+        (text) => answer.test(text),
+      );
     await end();
   }, 300_000);
 
@@ -231,9 +239,15 @@ describe("what others know", () => {
       (text) => text.includes(`Upstream: ${other.ip}\n`),
     );
     const told = "forwards queries to this server";
-    const reply = await dig("round.and.round.test");
-    expect(reply).toMatch(/status: (REFUSED|SERVFAIL)/);
-    await a.logged(told);
+    // Likewise: a question that comes back later than that is no circle.
+    await eventually(
+      "it is told",
+      async () => {
+        expect(await dig("round.and.round.test")).toMatch(/status: (REFUSED|SERVFAIL)/);
+        return a.log;
+      },
+      (log) => log.includes(told),
+    );
     expect(a.log.split("\n").filter((line) => line.includes(told)).length).toBe(1);
     await end();
   }, 300_000);
