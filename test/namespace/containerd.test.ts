@@ -38,6 +38,14 @@ const tcp = (port: number) => [{ protocol: 0, container_port: 80, host_port: por
 const who = async (from: Host, host: Host, port: number) =>
   (await from.exec(["curl", "-s", "-m", "30", `http://${host.ip}:${port}/cgi-bin/who`])).stdout.trim();
 
+/** Wait until a sandbox that was just started listens. */
+const answersAs = (name: string, from: Host, host: Host, port: number) =>
+  eventually(
+    `${name} answers`,
+    () => who(from, host, port),
+    (answer) => answer === name,
+  );
+
 /** What is left on a host: addresses, links, rules. */
 async function left(host: Host): Promise<string> {
   const [held, links, tables] = await Promise.all([
@@ -114,6 +122,7 @@ describe("the router of a host", () => {
         runtime.runSandbox(`stays-${how}`, tcp(8080)),
         runtime.runSandbox(`goes-${how}`, tcp(8081)),
       ]);
+      await answersAs(`stays-${how}`, from, host, 8080);
       await end(host);
       try {
         expect(await who(from, host, 8080)).toBe(`stays-${how}`);
@@ -140,6 +149,7 @@ test("containerd killed: its sandboxes and their host ports go on; the next one 
   const { host, runtime } = node(2);
   const from = node(1).host;
   const id = await runtime.runSandbox("survivor", tcp(8080));
+  await answersAs("survivor", from, host, 8080);
   const starting = runtime.runSandbox("unfinished", tcp(8081)).catch(() => undefined);
   await runtime.kill();
   expect(await who(from, host, 8080)).toBe("survivor");
