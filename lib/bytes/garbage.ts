@@ -6,7 +6,7 @@ const MAX_GARBAGE = 48 * 1024 * 1024;
 
 let garbage = 0;
 
-/** Note that so many bytes in long messages, or decoded of them, are garbage now. */
+/** Note that so many bytes in messages, or decoded of them, are garbage now or soon. */
 export function noteGarbage(bytes: number): void {
   garbage += bytes;
   if (garbage < MAX_GARBAGE) return;

@@ -1,5 +1,6 @@
 // Budget of decoding one stream. An empty struct is one byte on the wire and a hundred in memory, so lengths alone
 // do not bound it: each value is charged, against an allowance that grows with the bytes received.
+import { noteGarbage } from "../bytes/garbage.ts";
 import { GobError } from "./cursor.ts";
 
 /** Units for a stream of any length: enough for short messages with many fields. */
@@ -12,6 +13,8 @@ const PER_BYTE = 8;
 /** Units for a value, and more for each field of a struct. */
 export const VALUE_COST = 16;
 export const FIELD_COST = 8;
+/** Bytes allocated for each unit, with what is garbage once a value is decoded: 5 to 12, measured without collection. */
+const GARBAGE_PER_UNIT = 8;
 /** Units for a value of an unknown field, which is skipped whatever its length. */
 export const UNKNOWN_COST = 256;
 
@@ -33,6 +36,7 @@ export class Budget {
   spend(units: number): void {
     this.#units -= units;
     if (this.#units < 0) throw new GobError("gob holds more values than its length allows");
+    noteGarbage(GARBAGE_PER_UNIT * units);
   }
 
   /** Charge for a type description. Throws GobError if there are too many, or they are too long. */

@@ -1,12 +1,9 @@
 // Handle messages longer than those of honest peers one at a time, over all connections, with a pause after each: decoding takes
-// up to 15 times their length in memory.
-import { noteGarbage } from "../bytes/garbage.ts";
+// several times their length in memory.
 import type { Work } from "../clock/slices.ts";
 
 /** Messages above this, in bytes, are long. Routers of this version make none: the longest ring is shorter. */
 export const LONG = 1024 * 1024;
-/** Garbage that a step of decoding leaves, about. */
-const GARBAGE_OF_STEP = 64 * 1024;
 /** Bytes of a message for each millisecond of pause: at most 40 MB a second are handled. */
 const BYTES_PER_MS = 40 * 1024;
 
@@ -25,21 +22,10 @@ export class LongMessages {
     while (this.#busy) yield WAIT_MS;
     this.#busy = true;
     try {
-      yield* collecting(work());
+      yield* work();
       yield Math.ceil(length / BYTES_PER_MS);
     } finally {
       this.#busy = false;
     }
-  }
-}
-
-function* collecting(work: Work): Work {
-  try {
-    for (let step = work.next(); !step.done; step = work.next()) {
-      noteGarbage(GARBAGE_OF_STEP);
-      yield step.value;
-    }
-  } finally {
-    work.return();
   }
 }

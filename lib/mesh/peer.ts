@@ -111,6 +111,9 @@ export interface PeerUpdate {
   readonly connections: readonly ConnectionSummary[] | "not wanted" | "too many";
 }
 
+/** What to decode of a peer of an update: all of it, its summary, or nothing that is kept. */
+export type Wanted = "all" | "summary" | "nothing";
+
 function encodePeer(peer: Peer, encoder: GobEncoder): Uint8Array {
   const summary = encoder.encode(SummaryType, {
     NameByte: nameToBytes(peer.name),
@@ -193,24 +196,25 @@ export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, 
 const STEP = 128;
 
 /**
- * Decode a topology update peer by peer, in steps; throws GobError or PeerNameError. Connections of peers that are not
- * `wanted` are skipped: most of what gossip brings is known already.
+ * Decode a topology update peer by peer, in steps; throws GobError or PeerNameError. What is not `wanted` is skipped: most of
+ * what gossip brings is known already.
  */
 export function* readTopology(
   update: Uint8Array,
-  wanted: (summary: PeerSummary) => boolean,
+  wanted: (summary: PeerSummary) => Wanted,
 ): Work<PeerUpdate[]> {
   const reader = new GobReader(update);
   const updates: PeerUpdate[] = [];
   while (!reader.atEnd) {
     const summary = fromWire(reader.read(SummaryType));
-    if (wanted(summary)) {
+    const want = wanted(summary);
+    if (want === "all") {
       const read = yield* reader.readUpTo(ConnectionsType, MAX_CONNECTIONS_BYTES);
       const connections = read ? yield* mapInSteps(read, STEP, connectionFromWire) : "too many";
       updates.push({ summary, connections });
     } else {
       reader.skip();
-      updates.push({ summary, connections: "not wanted" });
+      if (want === "summary") updates.push({ summary, connections: "not wanted" });
     }
     yield;
   }
@@ -219,10 +223,12 @@ export function* readTopology(
 
 /** Decode a whole topology update, for tests against recorded bytes. */
 export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary) => boolean) {
-  return atOnce(readTopology(update, wanted)).map(({ summary, connections }) => ({
-    summary,
-    connections: typeof connections === "string" ? [] : connections,
-  }));
+  return atOnce(readTopology(update, (summary) => (wanted(summary) ? "all" : "summary"))).map(
+    ({ summary, connections }) => ({
+      summary,
+      connections: typeof connections === "string" ? [] : connections,
+    }),
+  );
 }
 
 function fromWire(wire: GobValue<typeof SummaryType>): PeerSummary {

@@ -14,6 +14,7 @@ import {
   type PeerSummary,
   type PeerUpdate,
   readTopology,
+  type Wanted,
 } from "./peer.ts";
 import { type ShortIdChanges, ShortIds } from "./shortid.ts";
 
@@ -120,7 +121,8 @@ export class Peers {
     const changes = noChanges();
     this.#applying++;
     try {
-      const updates = yield* readTopology(bytes, (summary) => this.#wants(summary));
+      const newcomers = new Set<PeerName>();
+      const updates = yield* readTopology(bytes, (summary) => this.#wants(summary, newcomers));
       for (const update of updates) {
         yield;
         this.#applyOne(update, changes, applied);
@@ -136,11 +138,8 @@ export class Peers {
     const known = this.#byName.get(summary.name);
     if (known && summary.version < known.version) stale.add(known.name);
     if (known === this.ourself) return this.#correct(summary);
-    if (typeof connections === "string") {
-      if (!known) this.#refuse(`peer ${summary.name}`);
-      else if (connections === "too many") this.#refuse(`what peer ${known.name} says of its connections`);
-      return;
-    }
+    if (connections === "not wanted") return;
+    if (connections === "too many") return this.#refuse(`connections of peer ${summary.name}`);
     const peer = known ?? this.#add(new Peer(summary));
     if (!peer) return this.#refuse(`peer ${summary.name}`);
     if (!known) this.#shortIds.add(peer, changes);
@@ -224,12 +223,21 @@ export class Peers {
     this.listener.refused(what);
   }
 
-  /** Return whether to decode the connections of a peer. */
-  #wants(summary: PeerSummary): boolean {
+  /**
+   * Return what to decode of a peer of an update, which may have tens of thousands for which there is no room. `newcomers` are
+   * those of it that are unknown so far.
+   */
+  #wants(summary: PeerSummary, newcomers: Set<PeerName>): Wanted {
     const known = this.#byName.get(summary.name);
-    if (!isValid(summary) || known === this.ourself) return false;
-    if (!known) return this.#byName.size < MAX_PEERS;
-    return supersedes(summary, known) || this.#canComplete(known, summary);
+    if (known === this.ourself) return "summary";
+    if (!known) {
+      if (isValid(summary) && this.#byName.size + newcomers.add(summary.name).size <= MAX_PEERS) return "all";
+      newcomers.delete(summary.name);
+      this.#refuse(`peer ${summary.name}`);
+      return "nothing";
+    }
+    if (isValid(summary) && (supersedes(summary, known) || this.#canComplete(known, summary))) return "all";
+    return summary.version < known.version ? "summary" : "nothing";
   }
 
   /** Return whether there was no room for all connections of this version of a peer, and may be now. */

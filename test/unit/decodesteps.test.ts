@@ -1,14 +1,17 @@
 // What peers send is decoded in steps, so that nobody waits for a long message: work is counted as decoding charges it.
 import { afterAll, beforeAll, beforeEach, expect, spyOn, test } from "bun:test";
+import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
-import type { Work } from "../../lib/clock/slices.ts";
+import { atOnce, type Work } from "../../lib/clock/slices.ts";
 import { Nameserver } from "../../lib/dns/nameserver.ts";
 import { encodeNames, readNames } from "../../lib/dns/wire.ts";
 import { Budget } from "../../lib/gob/budget.ts";
 import { decodeState, encodeState, type IpamState, readState } from "../../lib/ipam/wire.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, readTopology } from "../../lib/mesh/peer.ts";
+import { Peers } from "../../lib/mesh/peers.ts";
 
 const MANY = 4_000;
 /** A step takes less than a ms: 64 structs of 6 fields cost 13,000. */
@@ -95,7 +98,7 @@ test("of nicknames that peers of the original have heard from a liar, as many ar
 });
 
 test.each<[string, () => Work<unknown>]>([
-  ["a topology", () => readTopology(topology(), () => true)],
+  ["a topology", () => readTopology(topology(), () => "all")],
   ["a ring", () => readState(ring())],
   ["names", () => readNames(names())],
 ])("%s", (_, read) => {
@@ -108,6 +111,35 @@ test.each<[string, () => Work<unknown>]>([
   }
   expect(Math.max(...steps)).toBeLessThan(MOST);
   expect(steps.reduce((sum, units) => sum + units, 0)).toBeGreaterThan(20 * MOST);
+});
+
+test("of an update of more peers than there is room for, connections of the others are not decoded", () => {
+  const ignored = () => {};
+  const crowd = (count: number) => {
+    const all = Array.from(
+      { length: count },
+      (_, i) => new Peer({ ...Peer.placeholder(name(1 + i)), uid: 7n }),
+    );
+    for (const peer of all)
+      for (const remote of all.slice(0, 10))
+        peer.connections.set(remote.name, { remote, address: "", outbound: true, established: true });
+    return encodeTopology(all);
+  };
+  const apply = (update: Uint8Array) => {
+    const refusals: string[] = [];
+    const peers = new Peers(new Peer(Peer.placeholder(name(0))), new SimulatedClock(), seededRandom(1n), {
+      ...{ peersGone: ignored, shortIdsInvalidated: ignored, ourselfChanged: ignored, exhausted: ignored },
+      refused: (what) => refusals.push(what),
+    });
+    charged.units = 0;
+    atOnce(peers.apply(update, { fresh: new Set(), stale: new Set() }));
+    return { size: peers.size, refused: refusals.length, units: charged.units };
+  };
+  const [full, crowded] = [apply(crowd(MAX_PEERS - 1)), apply(crowd(MAX_PEERS - 1 + 1_000))];
+  expect(full).toMatchObject({ size: MAX_PEERS, refused: 0 });
+  expect(crowded).toMatchObject({ size: MAX_PEERS, refused: 1_000 });
+  // A summary costs 96; ten connections 960 in addition.
+  expect(crowded.units - full.units).toBe(1_000 * 96);
 });
 
 test("names of a broadcast are taken in, and put together for other peers, in steps", () => {
