@@ -1,4 +1,6 @@
 // NaCl's box and secretbox as Weave Net uses them: Curve25519 key agreement, XSalsa20-Poly1305 for messages.
+import type { Sliced } from "../clock/slices.ts";
+import { openInPlace, sealInPlace } from "./longbox.ts";
 import { loadNative, type NativeSodium } from "./native.ts";
 import { MAC_LENGTH } from "./secretbox.ts";
 
@@ -19,6 +21,10 @@ export interface Nacl {
   seal(message: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array;
   /** Undefined if the message was not sealed with this key and nonce. */
   open(sealed: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array | undefined;
+  /** As seal, of the message behind MAC_LENGTH bytes of room, in place and in steps. */
+  sealInPlace(box: Uint8Array, nonce: Uint8Array, key: Uint8Array): Sliced<void>;
+  /** As open, in place and in steps: the message is a part of `box`. */
+  openInPlace(box: Uint8Array, nonce: Uint8Array, key: Uint8Array): Sliced<Uint8Array | undefined>;
 }
 
 /** Load libsodium, its native build where there is one; only networks with a password need it. */
@@ -49,6 +55,8 @@ function nativeNacl(sodium: NativeSodium): Nacl {
       const message = new Uint8Array(sealed.length - MAC_LENGTH);
       return sodium.crypto_secretbox_open_easy(message, sealed, nonce, key) ? message : undefined;
     },
+    sealInPlace: (box, nonce, key) => sealInPlace(sodium, box, nonce, key),
+    openInPlace: (box, nonce, key) => openInPlace(sodium, box, nonce, key),
   };
 }
 
@@ -75,6 +83,13 @@ function hsalsa20(sodium: NativeSodium, key: Uint8Array): Uint8Array {
 export async function wasmNacl(): Promise<Nacl> {
   const { default: sodium } = await import("libsodium-wrappers");
   await sodium.ready;
+  const open: Nacl["open"] = (sealed, nonce, key) => {
+    try {
+      return sodium.crypto_secretbox_open_easy(sealed, nonce, key);
+    } catch {
+      return undefined;
+    }
+  };
   return {
     generateKeyPair() {
       const { publicKey, privateKey } = sodium.crypto_box_keypair();
@@ -82,13 +97,12 @@ export async function wasmNacl(): Promise<Nacl> {
     },
     sharedKey: (remotePublicKey, privateKey) => sodium.crypto_box_beforenm(remotePublicKey, privateKey),
     seal: (message, nonce, key) => sodium.crypto_secretbox_easy(message, nonce, key),
-    open(sealed, nonce, key) {
-      try {
-        return sodium.crypto_secretbox_open_easy(sealed, nonce, key);
-      } catch {
-        return undefined;
-      }
+    open,
+    // This build has no streams: at once.
+    sealInPlace(box, nonce, key) {
+      box.set(sodium.crypto_secretbox_easy(box.subarray(MAC_LENGTH), nonce, key));
     },
+    openInPlace: open,
   };
 }
 

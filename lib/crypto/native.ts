@@ -7,12 +7,19 @@ import { functionAddresses } from "./image.ts";
 
 const MFD_CLOEXEC = 1;
 
-/** The functions in use. Results go to the first argument. */
+/** The functions in use. Results go to the first argument, or the one behind the state. */
 export interface NativeSodium {
   crypto_box_keypair(publicKey: Uint8Array, privateKey: Uint8Array): void;
   /** Throw for public keys of low order. */
   crypto_scalarmult(product: Uint8Array, privateKey: Uint8Array, publicKey: Uint8Array): void;
   crypto_stream_salsa20(stream: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
+  readonly crypto_stream_xor_STATEBYTES: number;
+  readonly crypto_onetimeauth_STATEBYTES: number;
+  crypto_stream_xor_init(state: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
+  crypto_stream_xor_update(state: Uint8Array, encrypted: Uint8Array, message: Uint8Array): void;
+  crypto_onetimeauth_init(state: Uint8Array, key: Uint8Array): void;
+  crypto_onetimeauth_update(state: Uint8Array, message: Uint8Array): void;
+  crypto_onetimeauth_final(state: Uint8Array, tag: Uint8Array): void;
   crypto_secretbox_easy(sealed: Uint8Array, message: Uint8Array, nonce: Uint8Array, key: Uint8Array): void;
   crypto_secretbox_open_easy(
     message: Uint8Array,

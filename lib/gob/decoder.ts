@@ -186,7 +186,7 @@ function readBasic(cursor: Cursor, kind: BasicKind, wanted: GobType | undefined)
     case "float":
       return cursor.uint();
     case "bytes":
-      return wanted ? cursor.take().slice() : cursor.take();
+      return wanted && !("view" in wanted && wanted.view) ? cursor.take().slice() : cursor.take();
     case "string":
       return wanted ? cursor.string() : cursor.take();
     case "int":

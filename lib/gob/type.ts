@@ -20,6 +20,8 @@ interface Basic {
   readonly min?: bigint | number;
   readonly max?: bigint | number;
   readonly big?: boolean;
+  /** For bytes: decoded as a view. */
+  readonly view?: boolean;
 }
 
 interface Slice {
@@ -57,6 +59,8 @@ export const bool: GobType<boolean> = { kind: "bool", zero: () => false };
 export const string: GobType<string> = { kind: "string", zero: () => "" };
 const NO_BYTES = new Uint8Array();
 export const bytes: GobType<Uint8Array> = { kind: "bytes", zero: () => NO_BYTES };
+/** As `bytes`, decoded as a view of the stream: a long value is not copied, and what keeps it keeps the stream. */
+export const bytesView: GobType<Uint8Array> = { kind: "bytes", view: true, zero: () => NO_BYTES };
 
 /** A uint64 (or a uint, which is one on the wire). */
 export const uint64: GobType<bigint> = {

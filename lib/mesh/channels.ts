@@ -1,5 +1,4 @@
 // Gossip channels: those of this peer, and the relaying of all others (mesh: gossip_channel.go).
-import { free } from "../bytes/free.ts";
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { finish, type Work } from "../clock/slices.ts";
@@ -10,7 +9,7 @@ import { reasonOf } from "../sys/reason.ts";
 import type { LocalConnection } from "./connection.ts";
 import { isAnnounced } from "./features.ts";
 import { type GossipChannel, type GossipData, type Gossiper, slicedMessages } from "./gossip.ts";
-import { decodeGossip, encodeGossip, type GossipMessage } from "./message.ts";
+import { decodeGossip, type GossipMessage, gossipPieces } from "./message.ts";
 import { type PeerName, UNKNOWN_PEER } from "./name.ts";
 import { type Routes, randomNeighbours } from "./routes.ts";
 import { surrogate } from "./surrogate.ts";
@@ -165,10 +164,9 @@ export class Channels {
     // At every hop: an original would relay the message to a peer that does not know the channel.
     if (isAnnounced(message.channel) && !connection.announces(message.channel)) return false;
     this.host.gossiped(message.payload.length);
-    const encoded = encodeGossip(message);
-    if (message.source === this.host.ourself.name) connection.send(encoded);
-    else connection.relay(encoded);
-    free(encoded);
+    const pieces = gossipPieces(message);
+    if (message.source === this.host.ourself.name) connection.send(...pieces);
+    else connection.relay(...pieces);
     return true;
   }
 

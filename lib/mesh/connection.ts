@@ -1,6 +1,5 @@
 // A control connection to another peer, from its first byte to its end (mesh: connection.go).
 import { splitHostPort } from "../address/hostport.ts";
-import { free } from "../bytes/free.ts";
 import { noteGarbage } from "../bytes/garbage.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
@@ -13,12 +12,13 @@ import type { BufferBudget } from "./bufferbudget.ts";
 import type { Keeper } from "./collisions.ts";
 import { ConnectionError, RefusedError } from "./errors.ts";
 import { isAnnounced, makeFeatures, parseFeatures } from "./features.ts";
-import { type Framing, MAX_MESSAGE } from "./framing.ts";
+import { LONG_FRAME, MAX_MESSAGE, totalOf } from "./framing.ts";
 import type { GossipData } from "./gossip.ts";
 import { GossipSender } from "./gossipsender.ts";
 import { type Agreement, type Encryption, type Features, Handshake } from "./handshake.ts";
 import { encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
+import { Outbox, type Pieces } from "./outbox.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 import { MAX_WAITING_BYTES } from "./pending.ts";
@@ -82,7 +82,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #remote: Peer | undefined;
   #remoteUid = 0n;
   #uid: bigint;
-  #framing: Framing | undefined;
+  #outbox: Outbox | undefined;
   #handshake: SlicedHandshake | undefined;
   #overlay: OverlayConnection | undefined;
   #receiver: MessageReceiver | undefined;
@@ -118,10 +118,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     );
     this.#sender = new GossipSender(
       host,
-      (message) => {
-        host.gossiped(message.length);
-        this.send(message);
-        free(message);
+      (pieces) => {
+        host.gossiped(totalOf(pieces));
+        this.#send(pieces);
       },
       (error) => this.shutdown(error),
     );
@@ -214,8 +213,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   drained(): void {
+    const hasRoom = this.#outbox?.drained() ?? true;
     this.#account();
-    this.#sender.unblock();
+    if (hasRoom) this.#sender.unblock();
   }
 
   closed(reason: Error): void {
@@ -232,29 +232,38 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     else this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
   }
 
-  /** Send a message, its tag in front, at once. A longer one than MAX_SENT is dropped: it would end the connection. */
-  send(message: Uint8Array): void {
-    if (this.#ended || !this.#framing) return;
-    if (message.length > MAX_SENT) {
-      const size = `${message.length} bytes, more than ${MAX_SENT}`;
+  /** Send a message, in pieces, its tag in front. A longer one than MAX_SENT is dropped: it would end the connection. */
+  send(...pieces: Uint8Array[]): void {
+    this.#send(pieces);
+  }
+
+  #send(pieces: Pieces): void {
+    if (this.#ended || !this.#outbox) return;
+    const length = totalOf(pieces);
+    if (length > MAX_SENT) {
+      const size = `${length} bytes, more than ${MAX_SENT}`;
       return this.#warn("message size", `cannot send a message: ${size}`);
     }
-    const framed = this.#framing.frame(message);
-    if (!this.stream.write(framed)) this.#sender.block();
-    noteGarbage(framed.length);
+    if (!this.#outbox.send(pieces)) this.#sender.block();
+    // The frames of long ones are freed.
+    if (length <= LONG_FRAME) noteGarbage(length);
     this.#account();
   }
 
   /** Send a message of another peer, which must not end this connection: it is dropped while the peer reads too slowly. */
-  relay(message: Uint8Array): void {
-    if (this.stream.unsent <= MAX_WAITING_BYTES) return this.send(message);
+  relay(...pieces: Uint8Array[]): void {
+    if (this.#unsent <= MAX_WAITING_BYTES) return this.#send(pieces);
     this.#warn("relayed messages", "the peer reads too slowly: dropping messages of other peers for it");
   }
 
   /** Tell the budget how many bytes are in memory for this connection. */
   #account(): void {
     if (this.#ended) return;
-    this.host.buffers.hold(this, this.#unfinished + this.#sender.bytes + this.stream.unsent);
+    this.host.buffers.hold(this, this.#unfinished + this.#sender.bytes + this.#unsent);
+  }
+
+  get #unsent(): number {
+    return (this.#outbox?.bytes ?? 0) + this.stream.unsent;
   }
 
   /** Send a heartbeat: a host that was restarted meanwhile resets the connection. */
@@ -267,7 +276,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
    * do anything for that, which tells a broken path from a busy peer.
    */
   check(ms: number, reason: string): void {
-    if (this.#ended || !this.#framing) return;
+    if (this.#ended || !this.#outbox) return;
     this.probe();
     // Something may have changed since the last check began.
     this.#checking?.cancel();
@@ -294,6 +303,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#handshake?.stop();
     this.#receiver?.stop();
     this.#sender.stop();
+    this.#outbox?.stop();
     this.stream.close();
     this.host.buffers.hold(this, 0);
     this.#overlay?.stop();
@@ -305,7 +315,12 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const { host, stream } = this;
     this.#handshake = undefined;
     this.#timer.cancel();
-    this.#framing = framing;
+    this.#outbox = new Outbox(framing, stream, {
+      slices: host.slices,
+      changed: () => this.#account(),
+      emptied: () => this.#sender.unblock(),
+      failed: (error) => this.shutdown(error),
+    });
     const described = parseFeatures(features);
     this.#remoteUid = described.peer.uid;
     this.#uid ^= described.connectionId;

@@ -1,14 +1,17 @@
 // Framing of messages on a control connection: length-prefixed (protocol 2) or gob byte slices (protocol 1), sealed or
 // plain (mesh: protocol_crypto.go).
+import { concat } from "../bytes/concat.ts";
 import { free } from "../bytes/free.ts";
 import { viewOf } from "../bytes/view.ts";
-import type { Work } from "../clock/slices.ts";
+import { finish, type Sliced, type Work } from "../clock/slices.ts";
+import { BOX_STEP } from "../crypto/longbox.ts";
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
+import { MAC_LENGTH } from "../crypto/secretbox.ts";
 import { MAX_PREFIX, messageLength } from "../gob/cursor.ts";
 import { GobReader } from "../gob/decoder.ts";
-import type { GobEncoder } from "../gob/encoder.ts";
-import { BASIC_ID, bytes as gobBytes } from "../gob/type.ts";
+import { bytesPrefix } from "../gob/encoder.ts";
+import { BASIC_ID, bytesView } from "../gob/type.ts";
 import type { ReceiveBuffer } from "./receivebuffer.ts";
 
 /** The longest message, in bytes. */
@@ -25,9 +28,14 @@ export class UnopenedError extends ProtocolError {}
 /** Bytes of a frame that suffice to know its length: the length prefix and, in protocol 1, a type id. */
 const HEAD = MAX_PREFIX + 1;
 
+/** Frames above this, in bytes, are made and opened in steps. */
+export const LONG_FRAME = BOX_STEP;
+
 /** The framing of one connection, in both directions. */
 export interface Framing {
   frame(message: Uint8Array): Uint8Array;
+  /** As frame, of a message in pieces, in steps; the next message has to wait until it ends. */
+  frameSliced(pieces: readonly Uint8Array[]): Work<Uint8Array>;
   /**
    * Return the length on the wire, in bytes, of the frame that begins with `head`, its first HEAD bytes; undefined while
    * `head` is too short. Throws ProtocolError or GobError.
@@ -35,6 +43,14 @@ export interface Framing {
   lengthOf(head: Uint8Array): number | undefined;
   /** Return the message of a frame, perhaps as a view of it. Throws ProtocolError or GobError. */
   unframe(frame: Uint8Array): Uint8Array;
+  /** As unframe, in steps; the message may take the place of its frame. */
+  unframeSliced(frame: Uint8Array): Sliced<Uint8Array>;
+}
+
+/** A framing that puts bytes in front of what it frames. */
+interface Prefixing extends Framing {
+  /** Return what is in front of so many bytes. Throws ProtocolError where they are too many. */
+  prefix(length: number): Uint8Array;
 }
 
 /** Take the next message from a buffer; undefined, in constant time, while it is incomplete. Throws ProtocolError or GobError. */
@@ -42,22 +58,53 @@ export function* takeMessage(framing: Framing, buffer: ReceiveBuffer): Work<Uint
   const length = framing.lengthOf(buffer.peek(HEAD));
   if (length === undefined || buffer.length < length) return undefined;
   const frame = yield* buffer.takeSliced(length);
-  const message = framing.unframe(frame);
+  const message = length > LONG_FRAME ? yield* finish(framing.unframeSliced(frame)) : framing.unframe(frame);
   if (message.buffer !== frame.buffer) free(frame);
   return message;
 }
 
-/** Protocol 2: four bytes of length, big-endian. */
-export function lengthPrefixed(): Framing {
+/** Return the length of pieces, in bytes. */
+export const totalOf = (pieces: readonly Uint8Array[]) => pieces.reduce((sum, { length }) => sum + length, 0);
+
+/** Return a new array with `room` bytes, then the pieces, copied in steps. */
+function* gathered(room: number, pieces: readonly Uint8Array[]): Work<Uint8Array> {
+  const all = new Uint8Array(room + totalOf(pieces));
+  let to = room;
+  for (const piece of pieces) {
+    for (let from = 0; from < piece.length; from += BOX_STEP) {
+      const part = piece.subarray(from, from + BOX_STEP);
+      all.set(part, to);
+      to += part.length;
+      yield;
+    }
+  }
+  return all;
+}
+
+type Simple = Pick<Prefixing, "prefix" | "lengthOf" | "unframe">;
+
+/** Complete a framing that has no state and makes nothing new of a message. */
+function prefixing({ prefix, lengthOf, unframe }: Simple): Prefixing {
   return {
-    frame(message) {
-      if (message.length > MAX_MESSAGE) {
-        throw new ProtocolError(`outgoing message exceeds maximum size: ${message.length} > ${MAX_MESSAGE}`);
+    prefix,
+    lengthOf,
+    unframe,
+    frame: (message) => concat([prefix(message.length), message]),
+    frameSliced: (pieces) => gathered(0, [prefix(totalOf(pieces)), ...pieces]),
+    unframeSliced: unframe,
+  };
+}
+
+/** Protocol 2: four bytes of length, big-endian. */
+export function lengthPrefixed(): Prefixing {
+  return prefixing({
+    prefix(length) {
+      if (length > MAX_MESSAGE) {
+        throw new ProtocolError(`outgoing message exceeds maximum size: ${length} > ${MAX_MESSAGE}`);
       }
-      const framed = new Uint8Array(4 + message.length);
-      new DataView(framed.buffer).setUint32(0, message.length, false);
-      framed.set(message, 4);
-      return framed;
+      const prefix = new Uint8Array(4);
+      viewOf(prefix).setUint32(0, length, false);
+      return prefix;
     },
     lengthOf(head) {
       if (head.length < 4) return undefined;
@@ -68,7 +115,7 @@ export function lengthPrefixed(): Framing {
       return 4 + length;
     },
     unframe: (frame) => frame.subarray(4),
-  };
+  });
 }
 
 /** The gob type id of byte slices on the wire, in one byte. */
@@ -78,9 +125,9 @@ const BYTES_ID = 2 * BASIC_ID.bytes;
  * Protocol 1: a gob stream of byte slices, which continues the one of the features. Byte slices need no type description,
  * so anything else is refused before its end.
  */
-export function gobFramed(encoder: GobEncoder): Framing {
-  return {
-    frame: (message) => encoder.encode(gobBytes, message),
+export function gobFramed(): Prefixing {
+  return prefixing({
+    prefix: bytesPrefix,
     lengthOf(head) {
       const first = head[0] ?? 0;
       const id = head[first < 128 ? 1 : 1 + 256 - first];
@@ -89,8 +136,8 @@ export function gobFramed(encoder: GobEncoder): Framing {
       }
       return messageLength(head, 0, MAX_MESSAGE);
     },
-    unframe: (frame) => new GobReader(frame).read(gobBytes),
-  };
+    unframe: (frame) => new GobReader(frame).read(bytesView),
+  });
 }
 
 /** The nonces of one direction, from the number of the message and the end that opened the connection. */
@@ -109,9 +156,14 @@ class NonceSequence {
 }
 
 /** Seal each message with the session key. `outbound`: we opened the connection. */
-export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbound: boolean): Framing {
+export function sealed(inner: Prefixing, nacl: Nacl, sessionKey: Uint8Array, outbound: boolean): Framing {
   const sending = new NonceSequence(outbound);
   const receiving = new NonceSequence(!outbound);
+  const received = (message: Uint8Array | undefined): Uint8Array => {
+    if (!message) throw new UnopenedError("Unable to decrypt TCP msg");
+    receiving.advance();
+    return message;
+  };
   return {
     frame(message) {
       const box = nacl.seal(message, sending.nonce, sessionKey);
@@ -120,12 +172,18 @@ export function sealed(inner: Framing, nacl: Nacl, sessionKey: Uint8Array, outbo
       free(box);
       return framed;
     },
+    *frameSliced(pieces) {
+      const prefix = inner.prefix(MAC_LENGTH + totalOf(pieces));
+      const framed = yield* gathered(prefix.length + MAC_LENGTH, pieces);
+      framed.set(prefix);
+      yield* finish(nacl.sealInPlace(framed.subarray(prefix.length), sending.nonce, sessionKey));
+      sending.advance();
+      return framed;
+    },
     lengthOf: (head) => inner.lengthOf(head),
-    unframe(frame) {
-      const message = nacl.open(inner.unframe(frame), receiving.nonce, sessionKey);
-      if (!message) throw new UnopenedError("Unable to decrypt TCP msg");
-      receiving.advance();
-      return message;
+    unframe: (frame) => received(nacl.open(inner.unframe(frame), receiving.nonce, sessionKey)),
+    *unframeSliced(frame) {
+      return received(yield* finish(nacl.openInPlace(inner.unframe(frame), receiving.nonce, sessionKey)));
     },
   };
 }

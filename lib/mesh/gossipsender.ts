@@ -3,8 +3,9 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import type { BufferBudget } from "./bufferbudget.ts";
 import type { GossipData } from "./gossip.ts";
-import { encodeGossip } from "./message.ts";
+import { gossipPieces } from "./message.ts";
 import type { PeerName } from "./name.ts";
+import type { Pieces } from "./outbox.ts";
 import { PendingGossip } from "./pending.ts";
 
 export interface GossipSenderHost {
@@ -24,7 +25,7 @@ export class GossipSender {
 
   constructor(
     private readonly host: GossipSenderHost,
-    private readonly send: (message: Uint8Array) => void,
+    private readonly send: (pieces: Pieces) => void,
     private readonly failed: (error: Error) => void,
   ) {
     this.#pending = new PendingGossip((bytes) => host.buffers.fits(bytes));
@@ -81,7 +82,7 @@ export class GossipSender {
       if (!next || this.#stopped) return;
       const { channel, payload } = next;
       const source = next.source ?? this.host.ourself.name;
-      this.send(encodeGossip({ kind: next.source ? "broadcast" : "gossip", channel, source, payload }));
+      this.send(gossipPieces({ kind: next.source ? "broadcast" : "gossip", channel, source, payload }));
       yield;
     }
   }

@@ -161,7 +161,7 @@ export class Handshake {
       requireSameSecrecy(keys !== undefined, key !== undefined);
       if (key !== undefined && !/^[0-9a-f]{64}$/i.test(key)) throw new ProtocolError("malformed public key");
       const remoteKey = key === undefined ? undefined : Uint8Array.fromHex(key);
-      const secured = this.#secure(gobFramed(encoder), keys, remoteKey);
+      const secured = this.#secure(gobFramed(), keys, remoteKey);
       const agreed = { version: this.#version, features: onlyV1(next.value), ...secured };
       if (!secured.sessionKey) return { ...agreed, rest: this.#rest() };
       this.#awaitProof(agreed);
@@ -221,7 +221,7 @@ export class Handshake {
   }
 
   #secure(
-    inner: Framing,
+    inner: Parameters<typeof sealed>[0],
     keys: KeyPair | undefined,
     remoteKey: Uint8Array | undefined,
   ): Pick<Agreement, "framing" | "sessionKey"> {

@@ -3,7 +3,7 @@
 import { concat } from "../bytes/concat.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { bytesPrefix, gobEncode } from "../gob/encoder.ts";
-import { bytes, string, uint64 } from "../gob/type.ts";
+import { bytesView, string, uint64 } from "../gob/type.ts";
 import { nameFromNumber, nameToNumber, type PeerName } from "./name.ts";
 
 export const TAG = {
@@ -36,21 +36,31 @@ export function encodeTagged(tag: number, payload: Uint8Array = new Uint8Array()
 }
 
 export function encodeGossip(message: GossipMessage): Uint8Array {
+  return concat(gossipPieces(message));
+}
+
+/** Return the pieces of an encoded message, of which the last one is the payload itself. */
+export function gossipPieces(message: GossipMessage): Uint8Array[] {
   const destination =
     message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
   const { channel, source, payload } = message;
   const head = gobEncode([string, channel], [uint64, nameToNumber(source)], ...destination);
-  return concat([Uint8Array.of(KIND_TAG[message.kind]), head, bytesPrefix(payload.length), payload]);
+  return [Uint8Array.of(KIND_TAG[message.kind]), head, bytesPrefix(payload.length), payload];
 }
 
-/** Decode the body of a gossip message; throws GobError or PeerNameError. */
+/** Decode the body of a gossip message, whose payload is a view of it. Throws GobError or PeerNameError. */
 export function decodeGossip(tag: number, body: Uint8Array): GossipMessage {
   const reader = new GobReader(body);
   const channel = reader.read(string);
   const source = nameFromNumber(reader.read(uint64));
   if (tag === TAG.gossipUnicast) {
     const destination = nameFromNumber(reader.read(uint64));
-    return { kind: "unicast", channel, source, destination, payload: reader.read(bytes) };
+    return { kind: "unicast", channel, source, destination, payload: reader.read(bytesView) };
   }
-  return { kind: tag === TAG.gossip ? "gossip" : "broadcast", channel, source, payload: reader.read(bytes) };
+  return {
+    kind: tag === TAG.gossip ? "gossip" : "broadcast",
+    channel,
+    source,
+    payload: reader.read(bytesView),
+  };
 }

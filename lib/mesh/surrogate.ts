@@ -1,9 +1,12 @@
 // Relaying of unknown channels, so that peers with other features (or with IPAM or DNS, where we run without) reach each
 // other through us (mesh: surrogate_gossiper.go).
 import type { Clock } from "../clock/clock.ts";
+import type { Work } from "../clock/slices.ts";
 import type { Limit } from "../sys/limit.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
 
+/** Bytes of a message that are digested in a step. */
+const STEP = 256 * 1024;
 /** Digests of 32 bytes remembered, of all channels: no peer can make us remember more. */
 const MAX_REMEMBERED = 10_000;
 
@@ -19,12 +22,13 @@ export function surrogate(clock: Clock, memoryMs: number): Surrogate {
   const gossiper = (channel: string): Gossiper => ({
     onUnicast() {},
     onBroadcast: (_source, message) => new RawGossip([message]),
-    onGossip(message): GossipData | undefined {
-      const digest = new Bun.CryptoHasher("sha256")
-        .update(channel)
-        .update("\0")
-        .update(message)
-        .digest("base64");
+    *onGossip(message): Work<GossipData | undefined> {
+      const hasher = new Bun.CryptoHasher("sha256").update(channel).update("\0");
+      for (let at = 0; at < message.length; at += STEP) {
+        hasher.update(message.subarray(at, at + STEP));
+        yield;
+      }
+      const digest = hasher.digest("base64");
       const now = clock.now();
       for (const [old, at] of seen) {
         if (at > now - memoryMs && seen.size < MAX_REMEMBERED) break;

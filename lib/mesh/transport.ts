@@ -8,7 +8,10 @@ export interface Stream {
   readonly localAddress: string;
   /** Bytes written that wait in memory. */
   readonly unsent: number;
-  /** Returns false where the network cannot keep up: write no more before `drained`. */
+  /**
+   * Returns false where the network cannot keep up: write no more before `drained`, and leave the bytes as they are until then.
+   * Otherwise they were copied.
+   */
   write(bytes: Uint8Array): boolean;
   /** Stop reading, so that the far end has to wait. */
   pause(): void;

@@ -3,6 +3,7 @@
 import { jscDescribe } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { cidrRange, parseCidr } from "../../lib/address/ipv4.ts";
+import { concat } from "../../lib/bytes/concat.ts";
 import type { Timer } from "../../lib/clock/clock.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -183,7 +184,7 @@ test("are encoded over many turns, as they were when that began", () => {
   const sent: Uint8Array[] = [];
   const sender = new GossipSender(
     { clock, slices, ourself: { name: ONE }, buffers: new BufferBudget() },
-    (message) => sent.push(message),
+    (pieces) => sent.push(concat(pieces)),
     (error) => expect.unreachable(error.message),
   );
   const data = allocator.gossiper.gossip() ?? expect.unreachable();

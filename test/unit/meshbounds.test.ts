@@ -12,6 +12,7 @@ import {
   HandshakeError,
   RefusedError,
 } from "../../lib/mesh/errors.ts";
+import type { Gossiper } from "../../lib/mesh/gossip.ts";
 import { ConnectionLimit, prunable } from "../../lib/mesh/limit.ts";
 import { LostPeers } from "../../lib/mesh/lostpeers.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
@@ -315,12 +316,10 @@ test("changes of routes are told together: 10 ms after the first, and 100 ms apa
 });
 
 describe("a surrogate of unknown channels", () => {
+  const gossiped = (gossiper: Gossiper, message: Uint8Array) => finish(gossiper.onGossip(message, name(1)));
   const gossip = (clock: SimulatedClock) => {
     const relays = surrogate(clock, 1_000).gossiper;
-    return (channel: string, ...bytes: number[]) =>
-      relays(channel).onGossip(Uint8Array.from(bytes), name(1)) as
-        | { encode(): Iterable<Uint8Array> }
-        | undefined;
+    return (channel: string, ...bytes: number[]) => atOnce(gossiped(relays(channel), Uint8Array.from(bytes)));
   };
 
   test("passes gossip on once in its memory, by channel and bytes; broadcasts always", () => {
@@ -336,6 +335,13 @@ describe("a surrogate of unknown channels", () => {
     for (let i = 0; i < 2; i++)
       expect(atOnce(finish(relay.onBroadcast(name(1), Uint8Array.of(9))))).toBeDefined();
     expect(relay.gossip()).toBeUndefined();
+  });
+
+  test("digests a long message in steps", () => {
+    const work = gossiped(surrogate(new SimulatedClock(), 1_000).gossiper("a"), new Uint8Array(4 << 20));
+    let steps = 0;
+    while (!work.next().done) steps++;
+    expect(steps).toBeGreaterThanOrEqual(16);
   });
 
   test("remembers 10,000 digests of all channels together", () => {

@@ -1,5 +1,6 @@
 // Whom a router dials, by a model; what its errors advise; and when gossip is sent, given up, and no more.
 import { describe, expect, test } from "bun:test";
+import { concat } from "../../lib/bytes/concat.ts";
 import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -166,7 +167,8 @@ describe("gossip to a neighbour", () => {
     const slices = new Slices(clock);
     const subject = new GossipSender(
       { clock, slices, ourself: { name: named(1) }, buffers: new BufferBudget() },
-      (message) => {
+      (pieces) => {
+        const message = concat(pieces);
         sent.push(message);
         send(message);
       },

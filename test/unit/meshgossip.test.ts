@@ -1,9 +1,9 @@
 // Who may connect, and what is told to whom: admission, the topology's broadcasts, channels and questions, each with the
 // router that the test is.
 import { describe, expect, test } from "bun:test";
+import { concat } from "../../lib/bytes/concat.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, type Work } from "../../lib/clock/slices.ts";
-import { GobEncoder } from "../../lib/gob/encoder.ts";
 import { logTo, silentLog } from "../../lib/log/log.ts";
 import { Admission } from "../../lib/mesh/admission.ts";
 import { Ask, AskError } from "../../lib/mesh/ask.ts";
@@ -565,16 +565,20 @@ describe("channels", () => {
     const sent: string[] = [];
     const lines: string[] = [];
     const say = (data: GossipData) => [...data.encode()].map((message) => [...message].join("")).join("+");
+    const decodePieces = (pieces: Uint8Array[]) => {
+      const message = concat(pieces);
+      return decodeGossip(message[0] ?? 0, message.subarray(1));
+    };
     const connection = (to: number) => ({
       announces: () => false,
-      send: (message: Uint8Array) => {
-        const gossip = decodeGossip(message[0] ?? 0, message.subarray(1));
+      send: (...pieces: Uint8Array[]) => {
+        const gossip = decodePieces(pieces);
         sent.push(
           `${to} ${gossip.kind} ${gossip.channel} ${gossip.source.slice(-1)} ${[...gossip.payload].join("")}`,
         );
       },
-      relay: (message: Uint8Array) => {
-        sent.push(`${to} relayed of ${decodeGossip(message[0] ?? 0, message.subarray(1)).source.slice(-1)}`);
+      relay: (...pieces: Uint8Array[]) => {
+        sent.push(`${to} relayed of ${decodePieces(pieces).source.slice(-1)}`);
       },
       sendGossip: (channel: string, source: PeerName | undefined, data: GossipData) =>
         void sent.push(
@@ -990,7 +994,7 @@ test("framing: the longest message, and no longer one; whatever is incomplete wa
   };
   expect(framing.lengthOf(header(MAX_MESSAGE))).toBe(MAX_MESSAGE + 4);
   expect(() => framing.lengthOf(header(MAX_MESSAGE + 1))).toThrow("incoming message exceeds maximum size");
-  const gob = gobFramed(new GobEncoder());
+  const gob = gobFramed();
   const framed = gob.frame(new Uint8Array(300).fill(3));
   expect(unframeAll(gob, framed)).toEqual([new Uint8Array(300).fill(3)]);
   for (const cut of [0, 1, 3, framed.length - 1])
@@ -1018,7 +1022,7 @@ test("a gossip sender sends one flush at a time, and none that is stopped, block
   };
   const sender = new GossipSender(
     { clock, slices: slices as never, ourself: { name: name(1) }, buffers: new BufferBudget() },
-    (message) => sent.push(message[0] ?? 0),
+    (pieces) => sent.push(pieces[0]?.[0] ?? 0),
     (error) => failures.push(error.message),
   );
   const add = (source?: PeerName) => sender.add("c", source, new RawGossip([Uint8Array.of(1)]));

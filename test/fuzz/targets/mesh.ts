@@ -112,7 +112,7 @@ async function framing(): Promise<Decoder> {
   const sides = (await captures())
     .flatMap((each) => each.connections)
     .map(({ client }) => client.slice(8, BEGINNING));
-  const gobs = gobFramed(new GobEncoder());
+  const gobs = gobFramed();
   return {
     seeds: inWays(
       2,
@@ -125,7 +125,7 @@ async function framing(): Promise<Decoder> {
     refuses: [...GOB, "ProtocolError"],
     run(input) {
       const [way, bytes] = wayOf(input, 2);
-      return unframeAll(way ? lengthPrefixed() : gobFramed(new GobEncoder()), bytes);
+      return unframeAll(way ? lengthPrefixed() : gobFramed(), bytes);
     },
   };
 }
