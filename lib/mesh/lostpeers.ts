@@ -22,6 +22,8 @@ export interface LostPeer {
   readonly outbound: boolean;
   readonly at: number;
   readonly reason: string;
+  /** Of that life of its router. */
+  readonly uid: bigint;
 }
 
 type Ended = Pick<PeerConnection, "address" | "outbound">;
@@ -32,14 +34,20 @@ export class LostPeers {
   constructor(private readonly clock: Pick<Clock, "now">) {}
 
   /** Note that the connection to a peer has ended. */
-  add({ address, outbound }: Ended, { name, nickName }: Pick<Peer, "name" | "nickName">, error: Error): void {
+  add(
+    { address, outbound }: Ended,
+    { name, nickName, uid }: Pick<Peer, "name" | "nickName" | "uid">,
+    error: Error,
+  ): void {
     const reason = peerTrouble(error, address).reason.slice(0, MAX_REASON);
-    this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason });
+    this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason, uid });
   }
 
-  /** Forget a peer: it is connected again. */
-  back(name: PeerName): void {
+  /** Forget a peer: it is connected again. Returns true where it was lost, and has not restarted meanwhile. */
+  back({ name, uid }: Pick<Peer, "name" | "uid">): boolean {
+    const lost = this.#byName.get(name);
     this.#byName.delete(name);
+    return lost?.uid === uid;
   }
 
   limits(): Limit[] {

@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
+import { Soon } from "../clock/soon.ts";
 import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
@@ -39,6 +40,11 @@ import { TopologyGossip } from "./topology.ts";
 import { TopologyBroadcaster } from "./topologybroadcaster.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 
+/**
+ * Gossip is repeated so long after a peer is back that was cut off: either side may have forgotten what the other has, not all at
+ * one time, and what was broadcast meanwhile may have reached some of them.
+ */
+const REUNITED_MS = 4_000;
 /** Interval of closing connections over the limit. */
 const CARE_INTERVAL_MS = 5_000;
 /** Time from a change of the topology to the check whether it is consistent, and the longest one, reached by doubling. */
@@ -82,6 +88,7 @@ export class MeshRouter implements ConnectionHost {
   readonly #accepts: AcceptBudget;
   /** Handshakes with hosts that we dial. */
   readonly #dialled: Slices;
+  readonly #repeatSoon: Soon;
   readonly #limit: ConnectionLimit;
   readonly #long = new LongMessages();
   readonly #listeners: MeshListener[] = [];
@@ -111,6 +118,7 @@ export class MeshRouter implements ConnectionHost {
     this.slices = new Slices(clock);
     this.#dialled = new Slices(clock);
     this.channels = new Channels(this);
+    this.#repeatSoon = new Soon(clock, () => this.#repeat());
     this.encryption = config.encryption;
     this.lost = new LostPeers(clock);
     this.minVersion = config.minVersion ?? lowestVersion(config.encryption);
@@ -184,7 +192,7 @@ export class MeshRouter implements ConnectionHost {
   /** Begin periodic gossip and checks. */
   start(): void {
     this.#timers = [
-      every(this.clock, GOSSIP_INTERVAL_MS, () => this.#work("repeat gossip", this.channels.repeat())),
+      every(this.clock, GOSSIP_INTERVAL_MS, () => this.#repeat()),
       every(this.clock, CARE_INTERVAL_MS, () => {
         this.#limit.shed();
         this.#checkSilent();
@@ -209,6 +217,7 @@ export class MeshRouter implements ConnectionHost {
     this.peers.stop();
     this.#broadcaster.stop();
     this.#routeNotifier.stop();
+    this.#repeatSoon.stop();
     this.questions.stop();
     for (const timer of this.#timers) timer.cancel();
     this.#topologyCheck?.cancel();
@@ -216,6 +225,10 @@ export class MeshRouter implements ConnectionHost {
       connection.shutdown(new Error("router stopping"));
     }
     for (const each of [this.slices, this.#dialled, this.#accepts]) each.stop();
+  }
+
+  #repeat(): void {
+    this.#work("repeat gossip", this.channels.repeat());
   }
 
   #work(what: string, work: Work): void {
@@ -425,7 +438,8 @@ export class MeshRouter implements ConnectionHost {
       return connection.shutdown(new Error("Cannot set unknown connection active"));
     }
     this.refusals.connected(connection.remote);
-    this.lost.back(connection.remote.name);
+    if (this.lost.back(connection.remote))
+      this.#repeatSoon.within(REUNITED_MS * (0.75 + 0.5 * this.random.float()));
     this.maker.established(connection);
     this.peers.raiseVersion();
     connection.log("connection fully established");

@@ -402,6 +402,7 @@ test("lost peers are listed for less than 10 min, 64 of them, with the reason cu
       outbound: true,
       at: 0,
       reason: "x".repeat(300),
+      uid: 1n,
     },
   ]);
   clock.advance(10 * MINUTE - 1);
@@ -414,7 +415,7 @@ test("lost peers are listed for less than 10 min, 64 of them, with the reason cu
     Array.from({ length: 64 }, (_, i) => `h${164 - i}`),
   );
   expect(lost.recent()[0]?.reason).toBe("the peer closed the connection: its router was stopped or killed");
-  lost.back(name(164));
+  lost.back(peer(164));
   expect(lost.recent()[0]?.nickName).toBe("h163");
 });
 

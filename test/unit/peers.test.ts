@@ -72,7 +72,7 @@ describe("refused handshakes", () => {
 
 describe("lost peers", () => {
   const connection = { address: "10.0.0.1:6783", outbound: true };
-  const peer = (n: number) => ({ name: nameFromNumber(BigInt(n)), nickName: `h${n}` });
+  const peer = (n: number, uid = 1n) => ({ name: nameFromNumber(BigInt(n)), nickName: `h${n}`, uid });
 
   test("are listed for ten minutes, the latest first, in plain words, and no longer once they are back", () => {
     const clock = new SimulatedClock();
@@ -81,7 +81,10 @@ describe("lost peers", () => {
     clock.advance(MINUTE);
     lost.add(connection, peer(2), new Error(`nothing heard for 60 s ${"x".repeat(1_000)}`));
     lost.add(connection, peer(3), new Error("connection reset by peer"));
-    lost.back(peer(3).name);
+    expect([lost.back(peer(3)), lost.back(peer(3))]).toEqual([true, false]);
+    lost.add(connection, peer(4), new ClosedError());
+    // It has restarted.
+    expect(lost.back(peer(4, 2n))).toBe(false);
     const [latest, first] = lost.recent();
     expect(latest).toMatchObject({ nickName: "h2", at: clock.now() });
     expect(latest?.reason).toHaveLength(300);
