@@ -2,7 +2,7 @@
 import { type ArgsDef, parseArgs } from "citty";
 import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
-import type { CommandSpec, OptionTable } from "../lib/help/spec.ts";
+import type { CommandSpec, OptionSpec, OptionTable } from "../lib/help/spec.ts";
 
 /** An invalid command line. */
 export class UsageError extends Error {
@@ -80,6 +80,18 @@ function withOptionalValues(argv: readonly string[], options: OptionTable): stri
   return found;
 }
 
+/** Throw UsageError for another value of an option that has one; it is not shown, as it may be a password. */
+function refuseSecond(
+  name: string,
+  { repeatable, retired, valueHint }: OptionSpec | undefined = { type: "string", description: "" },
+  first: string | undefined,
+  second: string,
+): void {
+  if (first === undefined || first === second || repeatable || retired !== undefined) return;
+  const remedy = valueHint?.endsWith(",…") ? `give one list: --${name} ${valueHint}` : "name one";
+  throw new UsageError(`option --${name} is given twice, with different values: ${remedy}`);
+}
+
 /** Read arguments against a command's options; throw UsageError for what it does not know. */
 export function readArguments(
   command: Pick<Command, "options" | "passesOver">,
@@ -97,6 +109,7 @@ export function readArguments(
   for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
   // citty reads one form of each option; in others it takes a text for a boolean, or lets --no-dns win over a later --dns.
   const normal: string[] = [];
+  const values = new Map<string, string>();
   const used: ArgsDef = {};
   const add = (name: string, type: "string" | "boolean", value: string | boolean) => {
     normal.push(`--${name}=${value}`);
@@ -126,6 +139,8 @@ export function readArguments(
     const value = inline ?? argv[++i];
     if (value === undefined || (inline === undefined && value.startsWith("--")))
       throw new UsageError(`option --${name} needs a value`);
+    refuseSecond(name, options[name], values.get(name), value);
+    values.set(name, value);
     add(name, "string", value);
     lists[name]?.push(value);
   }
@@ -133,11 +148,11 @@ export function readArguments(
     [...normal, "--", ...words],
     used,
   );
-  const values = Object.entries(options).map(([name, { default: preset }]) => {
+  const read = Object.entries(options).map(([name, { default: preset }]) => {
     const value = Object.hasOwn(used, name) ? (parsed[name] as string | boolean) : preset;
     return [name, value] as const;
   });
-  return { options: Object.fromEntries(values), positionals, lists, warnings };
+  return { options: Object.fromEntries(read), positionals, lists, warnings };
 }
 
 /** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */

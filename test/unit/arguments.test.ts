@@ -8,6 +8,8 @@ const options = {
   json: { type: "boolean", description: "", alias: "j" },
   watch: { type: "string", description: "", optional: "2", alias: "w" },
   peer: { type: "string", description: "", repeatable: true },
+  nets: { type: "string", description: "", valueHint: "CIDR,…" },
+  old: { type: "string", description: "", retired: "gone" },
 } as const;
 
 const CASES: readonly (readonly [string, object, string?])[] = [
@@ -16,25 +18,27 @@ const CASES: readonly (readonly [string, object, string?])[] = [
   ["--no-dns --json", { dns: false, json: true }],
   ["--dns=false -j", { dns: false, json: true }],
   ["--no-dns=false", { dns: true }],
-  // The last one counts.
+  // Of switches the last one counts.
   ["--no-dns --dns", { dns: true }],
   ["--json --json=false", { dns: true, json: false }],
-  ["--nickname a -n b", { dns: true, nickname: "b" }],
+  ["--nickname a -n a", { dns: true, nickname: "a" }],
+  ["--old a --old b", { dns: true, old: "b" }],
   // A value is a text, whatever it says.
   ["--nickname=true a", { dns: true, nickname: "true" }, "a"],
   ["--nickname=false", { dns: true, nickname: "false" }],
   ["--nickname=", { dns: true, nickname: "" }],
   ["-n=a=b", { dns: true, nickname: "a=b" }],
   ["--nickname -x", { dns: true, nickname: "-x" }],
-  ["--watch 5 -w a", { dns: true, watch: "2" }, "a"],
+  ["-w a", { dns: true, watch: "2" }, "a"],
+  ["--watch 5 a", { dns: true, watch: "5" }, "a"],
   // What follows "--" is for somebody else.
   ["a -- --json=true --no-dns -n", { dns: true }, "a --json=true --no-dns -n"],
 ];
 
 test.each(CASES)("'%s'", (line, given, positionals = "") => {
   const found = readArguments({ options }, line === "" ? [] : line.split(" "));
-  const none = { nickname: undefined, json: undefined, watch: undefined, peer: undefined };
-  expect(found.options).toEqual({ ...none, ...given });
+  const none = { nickname: undefined, json: undefined, watch: undefined, peer: undefined, nets: undefined };
+  expect(found.options).toEqual({ ...none, old: undefined, ...given });
   expect(found.positionals.join(" ")).toBe(positionals);
 });
 
@@ -48,6 +52,9 @@ test.each([
   ["--nickname --json", "option --nickname needs a value"],
   ["--json=1", 'option --json is true or false, not "1"'],
   ["--no-nickname", "unknown option --no-nickname"],
+  ["--nickname a -n b", "option --nickname is given twice, with different values: name one"],
+  ["--watch 5 -w 6", "option --watch is given twice, with different values: name one"],
+  ["--nets a --nets b", "option --nets is given twice, with different values: give one list: --nets CIDR,…"],
   ["--nicknam a", "unknown option --nicknam; did you mean '--nickname'?"],
 ])("'%s' is refused", (line, message) => {
   expect(() => readArguments({ options }, line.split(" "))).toThrow(message);
