@@ -1,5 +1,6 @@
 // Help, one-line errors and exit codes of all commands. 1: failure; 2: invalid command line; 3: unusable state file; 4: crashed too often.
 
+import { requireAbsoluteFolders } from "../lib/api/paths.ts";
 import type { Failure, Shape } from "../lib/api/shapes.ts";
 import { journalPrefix } from "../lib/log/log.ts";
 import { escapeUnprintable, printable } from "../lib/log/printable.ts";
@@ -28,6 +29,7 @@ export async function run(program: string, command: Command, argv: readonly stri
     }
     const args = { ...readArguments(command, rest), style };
     refuseUnexpected(command, args);
+    requireAbsoluteFolders();
     for (const warning of args.warnings ?? []) warn(`${program}: ${warning}`);
     await command.run(args);
   } catch (error) {

@@ -6,14 +6,32 @@ const STATE = "/var/lib/weave";
 /** Folders that are made, and named, for weave alone. */
 export const OWN_FOLDERS: readonly string[] = [RUN, STATE];
 
-/** Sockets, pid and log: gone after a reboot. WEAVE_RUN_DIR moves it. */
+/** Sockets, pid and log: gone after a reboot. WEAVE_RUN_DIR moves it. Throws RelativeFolderError. */
 export function runDirectory(): string {
-  return process.env["WEAVE_RUN_DIR"] || RUN;
+  return absolute("WEAVE_RUN_DIR", RUN);
 }
 
-/** State that is kept. WEAVE_STATE_DIR moves it. */
+/** State that is kept. WEAVE_STATE_DIR moves it. Throws RelativeFolderError. */
 export function stateDirectory(): string {
-  return process.env["WEAVE_STATE_DIR"] || STATE;
+  return absolute("WEAVE_STATE_DIR", STATE);
+}
+
+/** Throw RelativeFolderError unless both folders are absolute. */
+export function requireAbsoluteFolders(): void {
+  runDirectory();
+  stateDirectory();
+}
+
+/** A variable names a folder by a relative path, which the router, in another working directory, would not find. */
+class RelativeFolderError extends Error {
+  override readonly name = "RelativeFolderError";
+  readonly failure = "usage" as const;
+}
+
+function absolute(variable: string, otherwise: string): string {
+  const path = process.env[variable] || otherwise;
+  if (path.startsWith("/")) return path;
+  throw new RelativeFolderError(`${variable}=${path}: give an absolute path`);
 }
 
 export const controlSocket = () => `${runDirectory()}/weave.sock`;

@@ -1,5 +1,15 @@
 // Open private files and folders safely: refuse symbolic links, FIFOs and devices in their place.
-import { closeSync, constants, existsSync, fstatSync, lstatSync, mkdirSync, openSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmdirSync,
+} from "node:fs";
+import { dirname } from "node:path";
 import { reasonOf } from "./reason.ts";
 
 /** The path of a private file or folder is occupied or unsafe. */
@@ -28,12 +38,14 @@ export function openOwnFile(path: string, flags: number, mode: number): number {
   return fd;
 }
 
-/** Create a folder with mode 755; throws InTheWayError if that fails, or if it is not a folder, or writable by others. */
+/** Create a folder with mode 755, and those above it, or none; throws InTheWayError if that fails, or if it is not a folder, or writable by others. */
 export function makeOwnFolder(path: string): void {
+  const missing = missingFolders(path);
   try {
     mkdirSync(path, { recursive: true, mode: 0o755 });
   } catch (error) {
     if (!existsSync(path)) {
+      for (const made of missing) removeEmpty(made);
       throw new InTheWayError(`cannot make the folder ${path}: ${reasonOf(error, path)}`, { cause: error });
     }
   }
@@ -44,5 +56,18 @@ export function makeOwnFolder(path: string): void {
       `${path} is writable by other users (uid ${stat.uid}, mode ${(stat.mode & 0o7777).toString(8)}): ` +
         "change its owner to this user and its mode to 755",
     );
+  }
+}
+
+/** Return the folder and those above it that do not exist, the lowest first. */
+function missingFolders(path: string): string[] {
+  return existsSync(path) || dirname(path) === path ? [] : [path, ...missingFolders(dirname(path))];
+}
+
+function removeEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // It was not made, or another program has put something there.
   }
 }

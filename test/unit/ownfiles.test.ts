@@ -7,6 +7,7 @@ import {
   constants,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -31,6 +32,11 @@ describe("a folder of ours", () => {
     makeOwnFolder(path);
     makeOwnFolder(path);
     expect(statSync(path).mode & 0o7777).toBe(0o755 & ~process.umask());
+  });
+
+  test("that cannot be made leaves none above it", () => {
+    expect(() => makeOwnFolder(join(folder, "a/b", "x".repeat(300)))).toThrow("name too long");
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   test.each([0o775, 0o757, 0o777, 0o720, 0o702])("of mode %o is refused", (mode) => {

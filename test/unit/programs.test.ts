@@ -166,6 +166,15 @@ describe("a command that fails", () => {
     expect([await codeOf(run("weave x", command(error), [])), err]).toEqual([code, text]);
   });
 
+  test.each(["WEAVE_RUN_DIR", "WEAVE_STATE_DIR"])("by a relative %s, before it runs", async (variable) => {
+    const before = process.env[variable];
+    process.env[variable] = "relative";
+    const code = await codeOf(run("weave x", command(new Error("it ran")), []));
+    if (before === undefined) delete process.env[variable];
+    else process.env[variable] = before;
+    expect([code, err]).toEqual([2, `weave x: ${variable}=relative: give an absolute path\n`]);
+  });
+
   test("as JSON names its kind, and the remedy behind the cause", () => {
     fail("weave x", new RouterDownError("/s"), true);
     expect(JSON.parse(err)).toEqual({
