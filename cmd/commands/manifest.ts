@@ -1,5 +1,5 @@
 // weave manifest kubernetes, helm, kustomize, serve, marathon: what deploys weave on a cluster.
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Written } from "../../lib/api/shapes.ts";
 import { type AddonParameters, addonSettings, mergeParameters, PARAMETERS } from "../../lib/deploy/addon.ts";
@@ -12,6 +12,7 @@ import { queryParameters } from "../../lib/deploy/query.ts";
 import { answerManifest } from "../../lib/deploy/serve.ts";
 import { manifestText } from "../../lib/deploy/yaml.ts";
 import { silentLog } from "../../lib/log/log.ts";
+import { removeLeftover } from "../../lib/sys/cleanup.ts";
 import { HTTP_SERVER } from "../../lib/sys/httpserver.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
@@ -176,7 +177,7 @@ function writeFolder(args: Arguments, files: Readonly<Record<string, string>>): 
     }
     renameSync(scratch, folder);
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    removeLeftover(scratch);
   }
   const count = Object.keys(files).length;
   answer(args, Written, { path: folder, files: count }, `${count} files in ${folder}`);

@@ -14,7 +14,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { removeLeftover } from "../sys/cleanup.ts";
 import { fileIdentity } from "../sys/fileidentity.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { textOf } from "../sys/textfile.ts";
 import { conf, conflist, isGenerated, LIST, type ListVersion, SINGLE, versionAfter } from "./conflist.ts";
 
@@ -73,19 +75,23 @@ export function installPlugin(binDir: string, executable: string): string {
   return `${how} ${executable} to ${target}`;
 }
 
-/** Write a temporary file beside the target, and put it in its place; others see the old or the new one. */
+/** Write a temporary file beside the target, and put it in its place; others see the old or the new one. Throws Error. */
 function replaceFile(target: string, write: (temporary: string) => void): void {
   for (const file of temporaries(target)) {
     // Of a link, only the change time is of now.
     const changedMs = statSync(file, { throwIfNoEntry: false })?.ctimeMs ?? Number.POSITIVE_INFINITY;
-    if (Date.now() - changedMs > ABANDONED_MS) rmSync(file, { force: true });
+    if (Date.now() - changedMs > ABANDONED_MS) removeLeftover(file);
   }
   const temporary = `${target}.tmp${process.pid}`;
   try {
     write(temporary);
     renameSync(temporary, target);
+  } catch (error) {
+    const isReadOnly = (error as NodeJS.ErrnoException).code === "EROFS";
+    const remedy = isReadOnly ? `; mount the file system of ${dirname(target)} read-write` : "";
+    throw new Error(`cannot write ${target}: ${reasonOf(error, temporary)}${remedy}`, { cause: error });
   } finally {
-    rmSync(temporary, { force: true });
+    removeLeftover(temporary);
   }
 }
 

@@ -111,6 +111,18 @@ describe("the plugin", () => {
     expect(readdirSync(binDir)).toEqual([]);
   });
 
+  test("on a read-only file system the error is that of the write, not of the clean-up", () => {
+    const readOnly = (call: string) => () => {
+      const text = `EROFS: read-only file system, ${call} '/x'`;
+      throw Object.assign(new Error(text), { code: "EROFS", syscall: call, path: "/x" });
+    };
+    using _write = spyOn(fs, "writeFileSync").mockImplementation(readOnly("open"));
+    using _remove = spyOn(fs, "rmSync").mockImplementation(readOnly("rm"));
+    expect(() => installConfig({ confDir, hairpin: true })).toThrow(
+      `cannot write ${join(confDir, LIST)}: open /x: read-only file system; mount the file system of ${confDir} read-write`,
+    );
+  });
+
   test("what an interrupted setup left goes after a minute; that of another that runs stays", () => {
     const left = [`${PLUGIN}.tmp1`, `${PLUGIN}.tmp22`];
     const other = [`${PLUGIN}.tmp`, `${PLUGIN}.tmpx`, "portmap.tmp1"];
