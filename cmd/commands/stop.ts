@@ -1,8 +1,10 @@
 // weave stop.
+import { runDirectory } from "../../lib/api/paths.ts";
 import { Stopped } from "../../lib/api/shapes.ts";
 import { stopDaemon } from "../../lib/router/daemon.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { noteStopped } from "../../lib/router/targets.ts";
+import { StoreError } from "../../lib/store/error.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import type { Command } from "../arguments.ts";
@@ -20,14 +22,18 @@ export const stop: Command = {
     const pid = runningPid();
     const ending = `waiting for the router${pid === undefined ? "" : ` (pid ${pid})`} to end`;
     const stopped = await withProgress(args, stopDaemon(), ending);
-    if (!stopped) remark(args, "weave is not running");
     try {
       noteStopped();
     } catch (error) {
+      if (!stopped && error instanceof StoreError && error.code === "locked")
+        throw new Error(`no router runs in WEAVE_RUN_DIR ${runDirectory()}: ${error.message}`, {
+          cause: error,
+        });
       warn(
         `weave stop: cannot record the stop, so the next launch also uses the old targets: ${reasonOf(error)}`,
       );
     }
+    if (!stopped) remark(args, "weave is not running");
     answer(
       args,
       Stopped,

@@ -2,6 +2,7 @@
 import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { lockHolder } from "../sys/lockholder.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { folderRemedy, isFull } from "./disk.ts";
 import { codeOf, DamagedError, StoreError } from "./error.ts";
@@ -87,13 +88,21 @@ export function openError(path: string, error: unknown, close: () => void): Stor
     case "SQLITE_CORRUPT":
       return new StoreError("damaged", `${what}: ${reason}; ${aside}`);
     case "SQLITE_BUSY":
-      return new StoreError("locked", `${what}: another process has it open; weave may be running already`);
+      return new StoreError("locked", `${what}: ${holder(path)} has it open; ${ELSEWHERE}`);
     default: {
       const full = isFull(path, error);
       const remedy = full ? `the disk is full: free space in ${dirname(path)}` : folderRemedy(path);
       return new StoreError("disk", `${what}: ${reason}${remedy === undefined ? "" : `; ${remedy}`}`);
     }
   }
+}
+
+const ELSEWHERE = "set WEAVE_RUN_DIR as for that router, or another WEAVE_STATE_DIR";
+
+/** "process 4711", where it is visible. */
+function holder(path: string): string {
+  const pid = lockHolder(path, "POSIX");
+  return pid === undefined ? "another process" : `process ${pid}`;
 }
 
 const SUFFIXES = ["", "-wal", "-shm"];

@@ -1,11 +1,16 @@
-// Find the holder of a flock(2) lock without touching the lock: /proc/locks lists candidates, /proc/PID/fd tells which of
+// Find the holder of a lock, of flock(2) or fcntl(2), without touching the lock: /proc/locks lists candidates, /proc/PID/fd tells which of
 // them has the file open.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { fileIdentity } from "./fileidentity.ts";
 import { textOf } from "./textfile.ts";
 
 /** "1: FLOCK  ADVISORY  WRITE 4711 00:19:123 0 EOF"; waiters have "->" after the number. See proc_locks(5). */
-const EXCLUSIVE = /^\d+: FLOCK +\w+ +WRITE (\d+) /gm;
+const EXCLUSIVE = {
+  FLOCK: /^\d+: FLOCK +\w+ +WRITE (\d+) /gm,
+  POSIX: /^\d+: POSIX +\w+ +WRITE (\d+) /gm,
+};
+/** The call that locks: flock(2), or fcntl(2), as SQLite does. */
+type LockKind = keyof typeof EXCLUSIVE;
 
 interface LockHolder {
   readonly pid: number;
@@ -17,8 +22,8 @@ interface LockHolder {
  * Return the process that holds the exclusive lock of a file; undefined if there is none, or none visible in this pid
  * namespace. Where the file was removed, it is the process of this network namespace that has the removed one.
  */
-export function findLockHolder(path: string): LockHolder | undefined {
-  const pids = Array.from(textOf("/proc/locks").matchAll(EXCLUSIVE), ([, pid = ""]) => pid);
+export function findLockHolder(path: string, kind: LockKind = "FLOCK"): LockHolder | undefined {
+  const pids = Array.from(textOf("/proc/locks").matchAll(EXCLUSIVE[kind]), ([, pid = ""]) => pid);
   const wanted = fileIdentity(path);
   const isWanted =
     wanted === undefined
@@ -26,21 +31,24 @@ export function findLockHolder(path: string): LockHolder | undefined {
       : (file: string) => fileIdentity(file) === wanted;
   // Compare namespaces first: a process has one, but many open files.
   for (const pid of wanted === undefined ? pids.filter(isOfThisHost()) : pids) {
-    const file = lockedFile(pid, isWanted);
+    const file = lockedFile(pid, isWanted, kind);
     if (file !== undefined) return { pid: Number(pid), file };
   }
   return undefined;
 }
 
 /** Return the pid of the process that holds the exclusive lock of a file; undefined as above. */
-export const lockHolder = (path: string): number | undefined => findLockHolder(path)?.pid;
+export const lockHolder = (path: string, kind?: LockKind): number | undefined =>
+  findLockHolder(path, kind)?.pid;
 
-function lockedFile(pid: string, isWanted: (file: string) => boolean): string | undefined {
+function lockedFile(pid: string, isWanted: (file: string) => boolean, kind: LockKind): string | undefined {
   try {
     const fd = readdirSync(`/proc/${pid}/fd`).find(
       (each) =>
         isWanted(`/proc/${pid}/fd/${each}`) &&
-        /^lock:.* FLOCK .* WRITE /m.test(readFileSync(`/proc/${pid}/fdinfo/${each}`, "utf8")),
+        new RegExp(`^lock:.* ${kind} .* WRITE `, "m").test(
+          readFileSync(`/proc/${pid}/fdinfo/${each}`, "utf8"),
+        ),
     );
     return fd && `/proc/${pid}/fd/${fd}`;
   } catch {

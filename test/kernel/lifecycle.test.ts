@@ -102,6 +102,16 @@ describe.if(isRoot)("a daemon", () => {
     );
   });
 
+  test("is not stopped by way of another folder, which is an error that names it", async () => {
+    const before = process.env["WEAVE_RUN_DIR"];
+    process.env["WEAVE_RUN_DIR"] = join(folder, "other");
+    const { out, err, error } = await runCommand(stop, []);
+    process.env["WEAVE_RUN_DIR"] = before;
+    expect([out, err]).toEqual(["", ""]);
+    expect(error?.message).toStartWith(`no router runs in WEAVE_RUN_DIR ${join(folder, "other")}: `);
+    expect(error?.message).toContain(`: process ${runningPid()} has it open; `);
+  });
+
   test("stops once, after which nothing answers and links stay", async () => {
     expect((await runCommand(expose, ["10.32.0.1/12"])).error).toBeUndefined();
     expect((await runCommand(stop, [])).out).toBe("stopped the router; the fast datapath keeps forwarding\n");

@@ -76,6 +76,7 @@ test("one that is open is opened by nobody else, to read or to write, until it i
   const rows = first.rows("room", v.string());
   rows.set("a", "1");
   expect(codeOf(() => Store.open(path))).toBe("locked");
+  expect(() => Store.open(path)).toThrow(`${path}: process ${process.pid} has it open; set WEAVE_RUN_DIR`);
   rows.set("a", "2");
   expect(rows.get("a")).toBe("2");
   first.close();
