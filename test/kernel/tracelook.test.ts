@@ -2,7 +2,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import * as v from "valibot";
 import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
-import { systemClock } from "../../lib/clock/clock.ts";
+import type { ApiClient } from "../../lib/api/client.ts";
+import { type Clock, systemClock } from "../../lib/clock/clock.ts";
+import { seededRandom } from "../../lib/clock/random.ts";
 import { attach } from "../../lib/host/attach.ts";
 import { linkAdd, linkByName, linkSet } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -10,13 +12,15 @@ import { inNetns } from "../../lib/sys/netns.ts";
 import { capture } from "../../lib/trace/capture.ts";
 import { endState, NOTHING_DROPPED } from "../../lib/trace/endstate.ts";
 import { forwarding, overlayLinks } from "../../lib/trace/forwarding.ts";
+import * as path from "../../lib/trace/hops/path.ts";
 import { look } from "../../lib/trace/look.ts";
 import { type Place, placeAt, placeOf, places } from "../../lib/trace/places.ts";
 import type { Probe } from "../../lib/trace/probe.ts";
-import { lookQuestion, TraceQuestion, traceAnswerer } from "../../lib/trace/question.ts";
+import { LOOK_MS, lookQuestion, TraceQuestion, traceAnswerer } from "../../lib/trace/question.ts";
 import * as rules from "../../lib/trace/rules.ts";
 import { sender } from "../../lib/trace/send.ts";
 import { hasSeen, type Seen } from "../../lib/trace/side.ts";
+import { trace as traceAll } from "../../lib/trace/trace.ts";
 import { eventually } from "../support/hosts.ts";
 import {
   type BareContainer,
@@ -186,6 +190,59 @@ describe.if(isRoot)("on one host", () => {
         ({ point, link }) => point === "elsewhere" && link === String(linkByName(nl, "vethweplc2")?.index),
       ),
     ).toBe(true);
+  });
+
+  test("probes go on until the router of the other end, however late, has ended its look", async () => {
+    // To the command, which has this clock, a router may be late by as much.
+    const speed = 20;
+    const fast: Clock = {
+      now: () => systemClock.now() * speed,
+      wall: () => systemClock.wall(),
+      after: (ms, fn) => systemClock.after(ms / speed, fn),
+    };
+    const [US, PEER] = ["00:00:00:00:00:01", "00:00:00:00:00:02"];
+    const Peers = [
+      { Name: US, NickName: "one" },
+      { Name: PEER, NickName: "two", ShortID: 2 },
+    ];
+    const report = {
+      Router: { Name: US, NickName: "one", Peers, Connections: [], Targets: [], UnicastRoutes: [] },
+      IPAM: { Range: "10.32.0.0/12", Entries: [{ Token: "10.32.0.2", Size: 1, Peer: PEER }] },
+    };
+    const lookLate = async (id: number) => {
+      const due = fast.now() + 5 * LOOK_MS;
+      await eventually("the router looks late", fast.now, (now) => now > due);
+      ip("link", "set", "vethweplc2", "master", "weave");
+      const done = (seen: readonly Seen[]) => hasSeen(seen, "inside", "answer", true);
+      const options = { address: TWO, place: place(TWO), probe: probe({ id }), rules: false, done };
+      return look(options, systemClock, 5_000);
+    };
+    const api: ApiClient = async (_method, asked, { body } = {}) => {
+      if (asked === "/report") return JSON.stringify(report);
+      if (asked === "/ip") return JSON.stringify({ owned: [{ containerid: "c1", addrs: ["10.32.0.1/12"] }] });
+      const question = JSON.parse(String(body));
+      if (question.kind === "locate")
+        return JSON.stringify({ container: { id: "c2", address: "10.32.0.2" } });
+      return JSON.stringify(await lookLate(question.id));
+    };
+    ip("link", "set", "vethweplc2", "nomaster");
+    const judged = spyOn(path, "pathOf");
+    spies.push(judged);
+    await traceAll(
+      { from: "c1", to: "10.32.0.2", protocol: "icmp", port: 0 },
+      {
+        ...{ api, clock: fast, random: seededRandom(1n), runtimes: [] },
+        probing() {},
+        pod: async () => expect.unreachable(),
+        policy: async () => undefined,
+      },
+    );
+    const [evidence = expect.unreachable()] = judged.mock.calls[0] ?? [];
+    const { near, far } = evidence;
+    expect([
+      hasSeen(far?.seen ?? [], "inside", "probe", false),
+      hasSeen(near.seen, "inside", "answer", false),
+    ]).toEqual([true, true]);
   });
 
   test("packets of others, or of another number, are not seen; a large one is as large as asked, and refused where it is too large", async () => {
