@@ -1,10 +1,12 @@
 // The entry program: what that of weave-net, and of weave under that name, asks a router, which a server plays, and what it leaves to
 // the runtime; all executables in a directory that was deleted.
+
 import { afterAll, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, linkSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { constants, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Socket } from "bun";
 import { decodeCniCall, encodeCniOutcome, NOT_WRITTEN } from "../../lib/api/cniwire.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { DIST, eventually, exec } from "../support/hosts.ts";
@@ -231,21 +233,34 @@ test("where the router ends during an ADD, the runtime is to try again; a DEL is
 
 test("an answer that stops after its first bytes is not asked for again", async () => {
   const run = mkdtempSync(join(folder, "run-"));
+  const connected = Promise.withResolvers<Socket>();
   let calls = 0;
   const server = Bun.listen({
     unix: join(run, "weave.sock"),
     socket: {
+      open: (socket) => connected.resolve(socket),
       data(socket, data) {
-        const isCall = data.toString("latin1").startsWith("POST /cni");
-        if (!isCall) return void socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        calls++;
-        socket.write("HTTP/1.1 200 OK\r\n\r\n");
-        setTimeout(() => socket.end('0{"cniVersion":"1.0.0"}\n\0'), 1_500);
+        if (data.toString("latin1").startsWith("POST /cni")) calls++;
+        else socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
       },
     },
   });
-  const { code, stdout } = await call("ADD", { env: { WEAVE_RUN_DIR: run } });
-  expect([code, JSON.parse(stdout), calls]).toEqual([1, expect.objectContaining({ code: 11 }), 1]);
+  const env = { ...process.env, ...environment("ADD"), WEAVE_RUN_DIR: run };
+  const child = Bun.spawn([PLUGIN], { env, stdin: "pipe", stdout: "pipe" });
+  // Before the call, which ends with standard input: the entry program reads these bytes, and the runtime all others.
+  const socket = await connected.promise;
+  socket.write("HTTP/1.1 200 OK\r\n\r\n");
+  await child.stdin.write(CONFIG);
+  await child.stdin.end();
+  const variables = () => readFileSync(`/proc/${child.pid}/environ`, "latin1");
+  await eventually("the runtime waits on", variables, (text) => text.includes("CNI_PENDING=ADD"));
+  socket.end('0{"cniVersion":"1.0.0"}\n\0');
+  const stdout = await new Response(child.stdout).text();
+  expect([await child.exited, JSON.parse(stdout), calls]).toEqual([
+    1,
+    expect.objectContaining({ code: 11 }),
+    1,
+  ]);
   server.stop(true);
 });
 
