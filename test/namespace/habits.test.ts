@@ -2,8 +2,8 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { DIST, eventually, exec, type Host, Hosts, type Output } from "../support/hosts.ts";
-import { addPod, inPod } from "../support/pods.ts";
+import { DIST, eventually, type Host, Hosts, must, type Output } from "../support/hosts.ts";
+import { addPod, inPod, singlePings } from "../support/pods.ts";
 
 let hosts: Hosts;
 let host: Host;
@@ -210,19 +210,7 @@ describe("an empty --ipalloc-range", () => {
     const [here, there] = [await hosts.pod("here"), await hosts.pod("there")];
     expect((await weave("attach", "10.2.1.1/24", "--netns", here)).stdout).toBe("10.2.1.1\n");
     await other.weave("attach", "10.2.1.2/24", "--netns", there);
-    const ping = [
-      "ip",
-      "netns",
-      "exec",
-      here.replace("/run/netns/", ""),
-      "ping",
-      "-c",
-      "2",
-      "-W",
-      "5",
-      "10.2.1.2",
-    ];
-    expect((await exec(ping)).stdout).toContain(" 0% packet loss");
+    await must(["ip", "netns", "exec", here.replace("/run/netns/", ""), ...singlePings(2, "10.2.1.2")]);
     expect(await other.weave("expose")).toMatch(/^10\.(3[2-9]|4[0-7])\./);
 
     const why =

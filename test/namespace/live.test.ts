@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { Connections, Top } from "../../lib/api/shapes.ts";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
-import { addPod, inPod, type Pod, podCommand } from "../support/pods.ts";
+import { addPod, allAnswered, inPod, type Pod, podCommand } from "../support/pods.ts";
 
 let hosts: Hosts;
 let [a, b] = [] as unknown as [Host, Host];
@@ -220,8 +220,7 @@ test("as JSON, each look is one line of the documented shape", async () => {
 });
 
 test("top counts what containers receive, send and lose, as they see it", async () => {
-  const { stdout } = await inPod(one, "ping", "-q", "-c", "20", "-i", "0.01", "-s", "1000", two.address);
-  expect(stdout).toContain(" 0% packet loss");
+  await allAnswered(20, one, two.address, "-s", "1000");
   const look = async () => {
     const answer = v.parse(Top, JSON.parse(await a.weave("top", "--json")));
     expect(answer.peers).toBe(1);

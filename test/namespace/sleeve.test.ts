@@ -2,7 +2,16 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { eventually, type Host, Hosts } from "../support/hosts.ts";
 import { linesOf } from "../support/lines.ts";
-import { addPod, answers, inPod, LATE_S, type Pod, ping, podCommand, transfer } from "../support/pods.ts";
+import {
+  addPod,
+  allAnswered,
+  answers,
+  inPod,
+  type Pod,
+  ping,
+  podCommand,
+  transfer,
+} from "../support/pods.ts";
 
 const PASSWORD = "--password=s3cr3t";
 const MEGABYTE = 1 << 20;
@@ -192,9 +201,7 @@ describe("beside the fast datapath", () => {
       }
       const before = (await counters(second))["captured"] ?? 0;
       const count = 100;
-      const once = `ping -n -q -c 1 -W ${LATE_S} ${two.address}`;
-      const all = `for i in $(seq ${count}); do ${once} || exit 1; done`;
-      expect((await inPod(one, "sh", "-c", all)).code).toBe(0);
+      await allAnswered(count, one, two.address);
       // Now and then somebody asks by ARP for somebody, which concerns all.
       expect(((await counters(second))["captured"] ?? 0) - before).toBeLessThan(count / 2);
       for (const [from, to] of [

@@ -55,13 +55,21 @@ export function ping(from: Pod, to: string, ...options: string[]): Promise<Outpu
   return inPod(from, "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", ...options, to);
 }
 
+/** `count` packets of a size, or as options say, are answered. */
+export async function allAnswered(count: number, from: Pod, to: string, ...options: string[]): Promise<void> {
+  await must(podCommand(from, ...singlePings(count, to, ...options)));
+}
+
+/** Two packets of a size, or as options say, are answered. */
+export const answers = (from: Pod, to: string, ...options: string[]) => allAnswered(2, from, to, ...options);
+
 /**
- * Two packets of a size, or as options say, are answered, each by a program of its own: after the last of several, ping(8) waits
- * no longer than twice the longest round trip, in which a busy machine may not run.
+ * A command line that pings `count` times, each by a program of its own, and fails once there is no reply: after the last of several
+ * packets, ping(8) waits no longer than twice the longest round trip, in which a busy machine may not run.
  */
-export async function answers(from: Pod, to: string, ...options: string[]): Promise<void> {
-  for (let i = 0; i < 2; i++)
-    await must(podCommand(from, "ping", "-n", "-c", "1", "-W", String(LATE_S), ...options, to));
+export function singlePings(count: number, to: string, ...options: string[]): string[] {
+  const once = ["ping", "-n", "-q", "-c", "1", "-W", String(LATE_S), ...options, to].join(" ");
+  return ["sh", "-c", `for i in $(seq ${count}); do ${once} || exit 1; done`];
 }
 
 const RECEIVER = `
