@@ -252,8 +252,9 @@ test("an answer that stops after its first bytes is not asked for again", async 
   socket.write("HTTP/1.1 200 OK\r\n\r\n");
   await child.stdin.write(CONFIG);
   await child.stdin.end();
-  const variables = () => readFileSync(`/proc/${child.pid}/environ`, "latin1");
-  await eventually("the runtime waits on", variables, (text) => text.includes("CNI_PENDING=ADD"));
+  const waitsOn = () => readFileSync(`/proc/${child.pid}/environ`, "latin1").includes("CNI_PENDING=ADD");
+  await eventually("the runtime waits on, or asks again", () => calls > 1 || waitsOn(), Boolean);
+  expect(calls).toBe(1);
   socket.end('0{"cniVersion":"1.0.0"}\n\0');
   const stdout = await new Response(child.stdout).text();
   expect([await child.exited, JSON.parse(stdout), calls]).toEqual([
