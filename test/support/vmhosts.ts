@@ -67,6 +67,13 @@ inpod() {
   n=$1; shift
   $IP netns exec p$n "$@"
 }
+# answered N TIMES [OPTION…] IP: so many pings from the namespace pN get their replies, each sent by a program of its own: after
+# the last of several, ping waits no longer than twice the longest round trip, in which a busy machine may not run
+answered() {
+  n=$1; times=$2; shift 2
+  for i in $(seq $times); do inpod $n ping -n -c 1 -W 20 "$@" || return 1; done
+  echo "all $times answered"
+}
 # until SECONDS COMMAND…: tries until it succeeds, for three times as long where the machine is busy; a look is expensive under
 # emulation, so the first ones follow each other quickly, and later ones do not
 until_() {
