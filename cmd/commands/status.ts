@@ -23,7 +23,8 @@ import { stdout } from "../output/stdout.ts";
 const NPC_STATUS = "http://127.0.0.1:6781/status";
 const NPC_QUESTION = { limit: 1 << 20, timeoutMs: 1_000 };
 
-const PARTS = ["targets", "connections", "peers", "dns", "ipam"];
+/** Parts of the status, as arguments. */
+export const PARTS: readonly string[] = ["targets", "connections", "peers", "dns", "ipam"];
 
 export const status: Command = {
   name: "status",

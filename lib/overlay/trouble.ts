@@ -37,7 +37,7 @@ const REMEDIES: Record<OverlayCause, (port: number) => string> = {
     "see 'weave status' there: its kernel may lack what that needs, or it was launched without",
   pending: (port) => `wait some seconds; if that stays, open UDP ${port} between the hosts`,
   silent: (port) => `open UDP ${port} both ways between the hosts; if it is open, 'weave ping' finds the MTU`,
-  links: () => "find what changes weave's links, programs or policies: 'weave status repairs' names it",
+  links: () => "find what changes weave's links, programs or policies: 'weave doctor' names it",
   "no IPv4": () => "name the peers by IPv4 addresses",
   other: () => "see 'weave logs' on both hosts",
 };

@@ -6,6 +6,7 @@ import { apply } from "../../cmd/commands/npc/apply.ts";
 import { controller } from "../../cmd/commands/npc/controller.ts";
 import { explainCommand } from "../../cmd/commands/npc/explain.ts";
 import { router } from "../../cmd/commands/router.ts";
+import { PARTS } from "../../cmd/commands/status.ts";
 import { COMMAND_NAMES, loadCommands } from "../../cmd/commands.ts";
 import { OLD_VARIABLES } from "../../cmd/oldenvironment.ts";
 import { RETIRED_COMMANDS } from "../../cmd/retired.ts";
@@ -90,6 +91,28 @@ describe.each(PAGES)("%s", (_name, page) => {
     const named = Array.from(page.matchAll(/weave help ([a-z][\w-]*)/g), ([, topic = ""]) => topic);
     expect(named.filter((topic) => !Object.hasOwn(TOPICS, topic))).toEqual([]);
   });
+});
+
+test("messages name commands, options and topics that there are", () => {
+  const VIEWS = new Set(PARTS);
+  const wrong = ["lib", "cmd"].flatMap((folder) =>
+    Array.from(new Bun.Glob("**/*.ts").scanSync(join(ROOT, folder)), (file) =>
+      join(ROOT, folder, file),
+    ).flatMap((file) =>
+      Array.from(
+        readFileSync(file, "utf8").matchAll(/'weave ([a-z][^'\n]*)'/g),
+        ([, text = ""]) => text,
+      ).filter((text) => {
+        const [word = "", next = ""] = text.split(" ");
+        const options = text.match(/(?<![\w-])--[a-z][\w-]*/g) ?? [];
+        const isView = word !== "status" || next === "" || next.startsWith("-") || VIEWS.has(next);
+        const isTopic = word !== "help" || !/^[a-z]/.test(next) || Object.hasOwn(TOPICS, next);
+        const isCommand = word === "help" || COMMAND_NAMES.some((name) => name.split(" ")[0] === word);
+        return !isCommand || !isView || !isTopic || !options.every((each) => OPTIONS.has(each));
+      }),
+    ),
+  );
+  expect(wrong).toEqual([]);
 });
 
 test("the table of variables of the addon has each that the router reads", () => {
