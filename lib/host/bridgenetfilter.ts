@@ -2,7 +2,7 @@
 // kube-proxy depend on it, between the pods of a host and between hosts.
 import { reasonOf } from "../sys/reason.ts";
 import { loadModule, BR_NETFILTER as MODULE } from "./modules.ts";
-import { type Change, keeper, type Resource } from "./reconcile/resource.ts";
+import { type Change, keeper, type Resource, type Source } from "./reconcile/resource.ts";
 import { type Sysctl, sysctlGet, sysctlSet } from "./sysctl.ts";
 
 const SWITCHES = ["iptables", "ip6tables"].map((name) => `net/bridge/bridge-nf-call-${name}`);
@@ -20,19 +20,34 @@ export class BridgeNetfilter
   implements Resource<readonly Sysctl[], ReadonlyMap<string, string | undefined>, Switch>
 {
   readonly name = "bridged packets";
-  readonly sources = ["silent"] as const;
+  readonly sources: readonly Source[];
+  readonly #needed: () => boolean;
+  /** Told why bridged packets are not filtered; undefined where they are, or need not be. */
+  readonly trouble: (reason: string | undefined) => void;
 
-  constructor(
-    /** Told why bridged packets are not filtered; undefined where they are. */
-    readonly trouble: (reason: string | undefined) => void = () => {},
-  ) {}
+  /** `needed` is asked where the switches are off. */
+  constructor({
+    trouble = () => {},
+    needed = () => true,
+    source = "silent",
+  }: {
+    trouble?: (reason: string | undefined) => void;
+    needed?: () => boolean;
+    source?: Source;
+  } = {}) {
+    this.trouble = trouble;
+    this.#needed = needed;
+    this.sources = [source];
+  }
 
   desired(): readonly Sysctl[] {
     return SWITCHES.map((name) => ({ name, value: "1" }));
   }
 
   observe(desired: readonly Sysctl[]): ReadonlyMap<string, string | undefined> {
-    return new Map(desired.map(({ name }) => [name, sysctlGet(name)]));
+    const found = new Map(desired.map(({ name }) => [name, sysctlGet(name)]));
+    const isOn = desired.every(({ name, value }) => found.get(name) === value);
+    return isOn || this.#needed() ? found : new Map(desired.map(({ name, value }) => [name, value]));
   }
 
   difference(desired: readonly Sysctl[], found: ReadonlyMap<string, string | undefined>): Switch[] {

@@ -63,8 +63,8 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
   const enforcer = new Enforcer(config, nf, clock, metrics, log);
 
   const reconciler = new Reconciler(clock, log);
-  const bridged = (trouble: string | undefined) => metrics.bridgedFiltered.set(trouble === undefined ? 1 : 0);
-  reconciler.keepTrying(keeper(new BridgeNetfilter(bridged)));
+  const trouble = (reason: string | undefined) => metrics.bridgedFiltered.set(reason === undefined ? 1 : 0);
+  reconciler.keepTrying(keeper(new BridgeNetfilter({ trouble })));
 
   const latest = new LatestBlocked();
   const labels = new PortLabels();

@@ -11,6 +11,7 @@ import type { RouterContext } from "./context.ts";
 import { Exposures } from "./exposures.ts";
 import { RouterMtu } from "./hostmtu.ts";
 import { followKernel, keepHost } from "./kernelstate.ts";
+import { policyNeeds } from "./policies.ts";
 import { exposuresStore } from "./savedexposures.ts";
 
 export interface HostNetwork {
@@ -53,6 +54,7 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
   const settings = { route, filter, address: name, mtu, port, controlPort, flowCache };
   const begin = () => exposures.start(exposedByBridge(route));
   const forwarding = keepHost(reconciler, exposure, settings, begin, log);
-  for (const each of services.keepers?.(filter) ?? []) reconciler.keepTrying(each);
+  for (const each of [policyNeeds(filter), ...(services.keepers?.(filter) ?? [])])
+    reconciler.keepTrying(each);
   return { monitor, reconciler, exposure, exposures, forwarding, mtu };
 }

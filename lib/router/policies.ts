@@ -1,8 +1,12 @@
-// Network policies as the router sees them: it denies by default until weave-npc enforces policies, and enforces none itself.
+// Network policies as the router sees them: it denies by default until weave-npc enforces policies, and enforces none itself,
+// but keeps on what they depend on.
+import { BridgeNetfilter } from "../host/bridgenetfilter.ts";
 import { type Keeper, keeper } from "../host/reconcile/resource.ts";
 import type { Log } from "../log/log.ts";
+import { hasTable } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
 import { DefaultDeny, hasDefaultDeny, removeDefaultDeny, removePolicies } from "../npc/defaultdeny.ts";
+import { TABLE } from "../npc/tables.ts";
 import { reasonOf } from "../sys/reason.ts";
 
 const DENIED = "containers reach only this host until weave-npc, or weave-npc apply, enforces policies";
@@ -22,6 +26,14 @@ export function expectPolicies(originalEnforces: boolean, log: Log): (nf: Netlin
     );
   }
   return (nf) => [keeper(new DefaultDeny(nf))];
+}
+
+/**
+ * Return what has bridged packets filtered as long as there are policies: those of weave-npc apply are in force without a program
+ * of their own.
+ */
+export function policyNeeds(nf: NetlinkSocket): Keeper {
+  return keeper(new BridgeNetfilter({ needed: () => hasTable(nf, TABLE), source: "settings" }));
 }
 
 /** Remove the default deny of an earlier launch; policies that are in force stay. */

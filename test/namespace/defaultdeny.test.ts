@@ -73,6 +73,16 @@ test("weave-npc apply replaces it by its policies, which later launches keep", a
   await expectReach(true, false);
   await relaunch();
   await expectReach(true, false);
+  // Policies depend on it, and no weave-npc runs that would keep it on.
+  const bridged = "net.bridge.bridge-nf-call-iptables";
+  await host.must(["sysctl", "-qw", `${bridged}=0`]);
+  await eventually(
+    "the router turns the filtering of bridged packets on again",
+    () => host.must(["sysctl", "-n", bridged]),
+    (value) => value.trim() === "1",
+  );
+  await expectReach(true, false);
+  expect((await host.exec([join(DIST, "weave"), "doctor"])).stdout).toContain(`sysctl ${bridged} (0 instead of 1`);
   await relaunch("--expect-npc");
   await expectReach(true, false);
 }, 300_000);

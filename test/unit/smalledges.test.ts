@@ -146,6 +146,21 @@ describe("filtering of bridged frames", () => {
     );
   });
 
+  test("is kept as long as it is needed, which is asked where it is off", () => {
+    const did = host(Object.fromEntries(NAMES.map((name) => [name, "0"])));
+    let asked = 0;
+    let needed = false;
+    const subject = new BridgeNetfilter({ needed: () => ++asked > 0 && needed, source: "settings" });
+    const missing = () => subject.difference(subject.desired(), subject.observe(subject.desired()));
+    expect(missing()).toEqual([]);
+    needed = true;
+    expect(missing()).toHaveLength(2);
+    subject.apply(missing());
+    asked = 0;
+    expect([missing(), asked, subject.sources]).toEqual([[], 0, ["settings"]]);
+    expect(did).toEqual(NAMES.map((name) => `${name}=1`));
+  });
+
   test("is said of each setting by what it is", () => {
     const subject = new BridgeNetfilter();
     const desired = subject.desired();
