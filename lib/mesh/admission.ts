@@ -93,7 +93,8 @@ export class Admission {
   }
 
   /** A connection was added: a peer whose features did not tell may have to be asked. */
-  added({ fits, remote }: LocalConnection): void {
+  added({ fits, remote, remoteIp }: LocalConnection): void {
+    this.collisions.named(remoteIp, remote.name);
     if (!fits) this.#gate?.connected(remote.name);
   }
 

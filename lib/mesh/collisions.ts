@@ -31,6 +31,8 @@ interface Pair {
   readonly since: number;
   /** When the keeper was last connected, as of the last attempt of the other host. */
   keeperThere: number;
+  /** When the other host last had the name. */
+  otherThere: number;
   attempts: number;
 }
 
@@ -45,6 +47,9 @@ export class Collisions {
   /** Hosts with our own name, and when they were last heard of, in ms of the clock. */
   readonly #own = new LatestMap<string, number>(MAX_PAIRS);
 
+  /** Names of connected peers whose hosts had one that is taken, and when they connected, in ms of the clock. */
+  readonly #named = new LatestMap<string, { readonly name: PeerName; readonly at: number }>(MAX_PAIRS);
+
   constructor(private readonly clock: Clock) {}
 
   /** Note that a host at `other` has the name of a connected peer. */
@@ -53,8 +58,17 @@ export class Collisions {
     const now = this.clock.now();
     const key = `${name} ${other}`;
     const known = this.#standing(this.#pairs.get(key));
-    const pair = known ?? { name, keeper: keeper.ip, other, since: now, keeperThere: now, attempts: 0 };
+    const pair = known ?? {
+      name,
+      keeper: keeper.ip,
+      other,
+      since: now,
+      keeperThere: now,
+      otherThere: now,
+      attempts: 0,
+    };
     pair.attempts++;
+    pair.otherThere = now;
     pair.keeperThere = Math.max(pair.keeperThere, keeper.lastHeard);
     this.#pairs.set(key, pair);
   }
@@ -62,6 +76,12 @@ export class Collisions {
   /** Note that a host at this address has our own name. */
   noteOwn(address: string): void {
     this.#own.set(address, this.clock.now());
+  }
+
+  /** Note that a host at `ip` is connected by this name: that it had another before is no problem any more. */
+  named(ip: string, name: PeerName): void {
+    const hadAnother = this.#own.has(ip) || [...this.#pairs.values()].some(({ other }) => other === ip);
+    if (hadAnother) this.#named.set(ip, { name, at: this.clock.now() });
   }
 
   /** Return why a host at `ip` may not have this name; `connected` is the host of this name that is connected now. */
@@ -103,15 +123,21 @@ export class Collisions {
 
   /** For the status. */
   problems(ourName: PeerName): { readonly found: string; readonly advice: string }[] {
-    const own = this.#ownAddresses(REFUSED_MS).map(
-      (at) => `the peer name of this host, ${ourName}, is also that of the host at ${at}`,
-    );
+    const own = this.#ownAddresses(REFUSED_MS)
+      .filter((ip) => !this.#isRenamed(ip, ourName, this.#own.get(ip)))
+      .map((at) => `the peer name of this host, ${ourName}, is also that of the host at ${at}`);
     const others = [...this.#pairs.values()].flatMap((pair) =>
-      this.#refused(pair)
+      this.#refused(pair) && !this.#isRenamed(pair.other, pair.name, pair.otherThere)
         ? [`peer name ${pair.name} is that of two hosts, at ${pair.keeper} and at ${pair.other}`]
         : [],
     );
     return [...own, ...others].map((found) => ({ found, advice: REMEDY }));
+  }
+
+  /** Whether a host that had a name at `lastAt` has been connected by another since then. */
+  #isRenamed(ip: string, name: PeerName, lastAt = 0): boolean {
+    const now = this.#named.get(ip);
+    return now !== undefined && now.name !== name && now.at > lastAt;
   }
 
   #ownAddresses(withinMs: number): string[] {

@@ -82,7 +82,9 @@ test("weave-npc apply replaces it by its policies, which later launches keep", a
     (value) => value.trim() === "1",
   );
   await expectReach(true, false);
-  expect((await host.exec([join(DIST, "weave"), "doctor"])).stdout).toContain(`sysctl ${bridged} (0 instead of 1`);
+  expect((await host.exec([join(DIST, "weave"), "doctor"])).stdout).toContain(
+    `sysctl ${bridged} (0 instead of 1`,
+  );
   await relaunch("--expect-npc");
   await expectReach(true, false);
 }, 300_000);

@@ -59,6 +59,29 @@ test("the second host learns it in the handshake, where the name is its own", ()
     expect(here.reported(NAME, new Map([["NameTaken", lie]]))).toBeUndefined();
 });
 
+test("a host that is connected by another name is no problem any more, until it has the name again", () => {
+  const clock = new SimulatedClock(1);
+  const collisions = new Collisions(clock);
+  const ours = nameFromNumber(9n);
+  const clash = () => {
+    collisions.noteOwn(OTHER);
+    for (let i = 0; i < 4; i++, clock.advance(2_000))
+      collisions.note(NAME, { ip: ONE, lastHeard: clock.now() }, OTHER);
+  };
+  clash();
+  expect(collisions.problems(ours)).toHaveLength(2);
+  collisions.named(ONE, NAME);
+  collisions.named(OTHER, NAME);
+  expect(collisions.problems(ours)).toHaveLength(1);
+  collisions.named(OTHER, nameFromNumber(8n));
+  expect(collisions.problems(ours)).toEqual([]);
+  // Its addresses have no certain owner for a day.
+  expect([collisions.nameIsTaken, collisions.isAmbiguous(NAME)]).toEqual([true, true]);
+  clock.advance(1);
+  clash();
+  expect(collisions.problems(ours)).toHaveLength(2);
+});
+
 test("what is remembered is bounded", () => {
   const collisions = new Collisions(new SimulatedClock());
   for (let i = 0; i < 1_000; i++) {
