@@ -174,10 +174,12 @@ export class Nameserver implements Gossiper {
     );
   }
 
-  /** Forget the names of a peer that is gone after GONE_MS, unless it is back by then. */
-  peerGone(name: PeerName): void {
-    if (this.entries.countOf(name) === 0) return;
-    this.#gone.set(name, this.dependencies.clock.now() + GONE_MS);
+  /** Forget the names of peers that are gone after GONE_MS, unless they are back by then. */
+  peersGone(peers: readonly { readonly name: PeerName }[]): void {
+    const named = peers.filter(({ name }) => this.entries.countOf(name) > 0);
+    if (named.length === 0) return;
+    const at = this.dependencies.clock.now() + GONE_MS;
+    for (const { name } of named) this.#gone.set(name, at);
     this.#forgetting.within(GONE_MS);
   }
 

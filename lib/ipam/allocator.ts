@@ -150,9 +150,9 @@ export class Allocator {
     return this.#parts.replicator.heard.has(peer);
   }
 
-  /** Note that a peer became unreachable. */
-  peerGone(peer: { readonly name: PeerName; readonly nickName: string }): void {
-    this.#parts.replicator.peerGone(peer);
+  /** Note that peers became unreachable. */
+  peersGone(peers: readonly { readonly name: PeerName; readonly nickName: string }[]): void {
+    this.#parts.replicator.peersGone(peers);
   }
 
   /** Resolve once there is a ring, for which the peers vote where they have not. */

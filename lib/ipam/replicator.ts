@@ -221,13 +221,17 @@ export class RingReplicator implements Gossiper, Gate {
       .sort((a, b) => rank(a) - rank(b));
   }
 
-  /** A peer became unreachable; while it owns space, users may want to name it. */
-  peerGone({ name, nickName }: { readonly name: PeerName; readonly nickName: string }): void {
-    this.heard.delete(name);
-    if (this.ring.peerNames().has(name)) {
-      this.nicknames.learn([[name, nickName]]);
-      this.unreachable.set(name, this.dependencies.clock.now());
-    } else this.nicknames.forget(name);
+  /** Peers became unreachable; while one owns space, users may want to name it. */
+  peersGone(peers: readonly { readonly name: PeerName; readonly nickName: string }[]): void {
+    const owners = this.ring.peerNames();
+    const now = this.dependencies.clock.now();
+    for (const { name, nickName } of peers) {
+      this.heard.delete(name);
+      if (owners.has(name)) {
+        this.nicknames.learn([[name, nickName]]);
+        this.unreachable.set(name, now);
+      } else this.nicknames.forget(name);
+    }
   }
 
   onUnicast(source: PeerName, message: Uint8Array): Sliced<void> {

@@ -38,5 +38,6 @@ export interface MeshListener {
   /** Routes may have changed. */
   routesChanged?(): void;
   shortIdsChanged?(): void;
-  peerGone?(peer: Peer): void;
+  /** Peers became unreachable, and are unknown still: parts of a crowd, each peer once. */
+  peersGone?(peers: readonly Peer[]): void;
 }

@@ -169,8 +169,8 @@ export class Peers {
     for (const peer of gone) {
       this.#byName.delete(peer.name);
       this.#count(peer, -1);
-      this.#shortIds.remove(peer, changes);
     }
+    this.#shortIds.removeAll(new Set(gone), changes);
     // An id may be free now that was not when we lost ours.
     if (this.#shortIds.owner(this.ourself.shortId) !== this.ourself) changes.lost = true;
     this.listener.peersGone(gone);

@@ -20,6 +20,7 @@ import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { ConnectionMaker } from "./dial/maker.ts";
 import { ASK_CHANNEL } from "./features.ts";
 import type { Gate } from "./gate.ts";
+import { GonePeers } from "./gonepeers.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
 import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
 import { ConnectionLimit } from "./limit.ts";
@@ -143,10 +144,15 @@ export class MeshRouter implements ConnectionHost {
       this.#tell((listener) => listener.routesChanged?.()),
     );
     const logGone = peersGoneLog(clock, log, this.warn);
+    const gone = new GonePeers(
+      (work) => this.#work("report unreachable peers", work),
+      (name) => this.peers.get(name) !== undefined,
+      (peers) => this.#tell((listener) => listener.peersGone?.(peers)),
+    );
     this.peers = new Peers(this.ourself, clock, random, {
       peersGone: (peers) => {
         logGone(peers);
-        for (const peer of peers) this.#tell((listener) => listener.peerGone?.(peer));
+        gone.add(peers);
       },
       shortIdsInvalidated: () => this.#tell((listener) => listener.shortIdsChanged?.()),
       ourselfChanged: () => this.#broadcaster.invalidate(),

@@ -60,6 +60,18 @@ export class ShortIds {
     else if (at === 0) changes.invalidated = true;
   }
 
+  /** Remove a crowd of peers, of which a liar may give all the same id. */
+  removeAll(peers: ReadonlySet<Peer>, changes: ShortIdChanges): void {
+    const ids = new Set(peers.values().map((peer) => peer.shortId));
+    for (const id of ids) {
+      const claims = this.#claims.get(id) ?? [];
+      const left = claims.filter((peer) => !peers.has(peer));
+      if (left.length === 0) this.#claims.delete(id);
+      else this.#claims.set(id, left);
+      if (left.length > 0 && left[0] !== claims[0]) changes.invalidated = true;
+    }
+  }
+
   /** Return an unclaimed id, at random; undefined where there is none. */
   chooseFree(random: Random): number | undefined {
     const free = SHORT_IDS - this.#claims.size;

@@ -132,7 +132,7 @@ export async function startAddresses(
   };
   const askAgain = () => ask(allocator.lifecycle.departing());
   scope.use("address allocation", allocator);
-  mesh.listen({ peerGone: (peer) => allocator.peerGone(peer) });
+  mesh.listen({ peersGone: (peers) => allocator.peersGone(peers) });
   if (options.allocates) mesh.guard(allocator.gate);
   // Where there is nothing to look at, the thread is started once the router has its peers.
   const sighting = containerPorts(context.route).length === 0 ? NONE : await scope.wait(work.attached());

@@ -50,7 +50,7 @@ export function startNames(
     { clock, log: log.with({ component: "dns" }), store: namesStore(store, damaged) },
   );
   scope.use("names", nameserver);
-  mesh.listen({ peerGone: (peer) => nameserver.peerGone(peer.name) });
+  mesh.listen({ peersGone: (peers) => nameserver.peersGone(peers) });
   nameserver.start((gossiper) => mesh.channel(CHANNEL, gossiper));
   return nameserver;
 }

@@ -53,7 +53,7 @@ function addNode(simulation: Simulation, i: number, count: number): Node {
     { ourName: router.ourself.name, domain: "weave.local.", isKnownPeer },
     { clock: simulation.clock, log: silentLog, store: { load: () => [], save() {}, remove() {} } },
   );
-  router.listen({ peerGone: ({ name }) => nameserver.peerGone(name) });
+  router.listen({ peersGone: (peers) => nameserver.peersGone(peers) });
   nameserver.start((gossiper) => router.channel(NAMES_CHANNEL, gossiper));
   return { peer, allocator, nameserver };
 }

@@ -46,7 +46,7 @@ async function addressesOf(
     ...MUTE,
     unicast: (to, message) => sent.push([to, message]) > 0,
   };
-  const listeners: { peerGone?(peer: { name: PeerName; nickName: string }): void }[] = [];
+  const listeners: { peersGone?(peers: { name: PeerName; nickName: string }[]): void }[] = [];
   const gates: unknown[] = [];
   const channels: unknown[] = [];
   const mesh = {
@@ -116,8 +116,8 @@ describe.if(isRoot)("addresses of a router", () => {
     expect(gates).toEqual([allocator.gate]);
     expect(channels).toEqual([[CHANNEL, allocator.gossiper]]);
     const gone: unknown[] = [];
-    allocator.peerGone = (peer) => void gone.push(peer.name);
-    for (const listener of listeners) listener.peerGone?.({ name: TWO, nickName: "two" });
+    allocator.peersGone = (peers) => void gone.push(...peers.map(({ name }) => name));
+    for (const listener of listeners) listener.peersGone?.([{ name: TWO, nickName: "two" }]);
     expect(gone).toEqual([TWO]);
     await scope.end();
     const none = await addressesOf(bench.open({ "ipalloc-range": "" }));

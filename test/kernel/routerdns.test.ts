@@ -19,7 +19,7 @@ const [AT_A, AT_B] = ["10.32.0.1:53", "10.32.0.2:53"];
 
 /** A mesh of which the names see the peers and the channel. */
 function meshOf(known = new Set([OWN, OTHER])) {
-  const listeners: { peerGone?(peer: { name: typeof OWN }): void }[] = [];
+  const listeners: { peersGone?(peers: { name: typeof OWN }[]): void }[] = [];
   const channels: string[] = [];
   const mesh = {
     ourself: { name: OWN },
@@ -258,8 +258,8 @@ describe.if(isRoot)("names of a router", () => {
     const { mesh, listeners } = meshOf();
     const names = startNames(bench.open().context, mesh) ?? expect.unreachable();
     const gone: unknown[] = [];
-    names.peerGone = (name) => void gone.push(name);
-    for (const listener of listeners) listener.peerGone?.({ name: OTHER });
+    names.peersGone = (peers) => void gone.push(...peers.map(({ name }) => name));
+    for (const listener of listeners) listener.peersGone?.([{ name: OTHER }]);
     expect(gone).toEqual([OTHER]);
     expect(names.config.isKnownPeer(OTHER)).toBe(true);
     expect(names.config.isKnownPeer(nameFromNumber(3n))).toBe(false);

@@ -173,8 +173,8 @@ function network(clock: SimulatedClock) {
     deliver();
     if (!online.delete(i)) return;
     for (const other of others(i).filter((each) => online.has(each))) {
-      server(i).peerGone(PEERS[other] as PeerName);
-      server(other).peerGone(PEERS[i] as PeerName);
+      server(i).peersGone([{ name: PEERS[other] as PeerName }]);
+      server(other).peersGone([{ name: PEERS[i] as PeerName }]);
     }
     clock.advance(GONE_MS);
   };

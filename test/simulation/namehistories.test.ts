@@ -98,7 +98,7 @@ class NameHistory implements History {
       },
       { clock, log: silentLog, store: storeOn(host) },
     );
-    peer.router.listen({ peerGone: (gone) => names.peerGone(gone.name) });
+    peer.router.listen({ peersGone: (gone) => names.peersGone(gone) });
     names.start((gossiper) => peer.router.channel(CHANNEL, gossiper));
     host.running = { peer, names };
     this.say(`launch ${host.number}`);

@@ -39,7 +39,7 @@ function launch(simulation: Simulation, i: number): Host {
     },
     { clock: simulation.clock, log: silentLog, store: { load: () => [], save() {}, remove() {} } },
   );
-  peer.router.listen({ peerGone: (gone) => names.peerGone(gone.name) });
+  peer.router.listen({ peersGone: (gone) => names.peersGone(gone) });
   names.start((gossiper) => peer.router.channel(CHANNEL, gossiper));
   return { peer, names };
 }

@@ -43,7 +43,7 @@ function launch(simulation: Simulation, i: number): Host {
       store: { load: () => saved(i), save() {}, remove() {} },
     },
   );
-  peer.router.listen({ peerGone: (gone) => names.peerGone(gone.name) });
+  peer.router.listen({ peersGone: (gone) => names.peersGone(gone) });
   names.start((gossiper) => peer.router.channel(CHANNEL, gossiper));
   return { peer, names };
 }

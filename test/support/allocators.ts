@@ -127,7 +127,7 @@ export function withAddresses(
       ringReplaced: () => router.refusals.lift(),
     },
   );
-  router.listen({ peerGone: (peer) => allocator.peerGone(peer) });
+  router.listen({ peersGone: (peers) => allocator.peersGone(peers) });
   router.guard(allocator.gate);
   allocator.start(router.channel(CHANNEL, allocator.gossiper), attached && seen(attached()));
   return allocator;

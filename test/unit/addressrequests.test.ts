@@ -444,10 +444,7 @@ describe("an allocator", () => {
     void allocator.claim("d", { address: theirs?.start ?? 0, prefix: 26 }).catch(() => {});
     void allocator.allocate("e", parseCidr("10.32.0.32/28")).catch(() => {});
     allocator.gossiper.gossip();
-    (allocator as { peerGone(peer: { name: string; nickName: string }): void }).peerGone({
-      name: THREE,
-      nickName: "three",
-    });
+    allocator.peersGone([{ name: THREE, nickName: "three" }]);
     // Lists are made when they are read.
     expect(JSON.parse(JSON.stringify(allocator.report(parseCidr("10.32.0.0/27"))))).toEqual({
       Status: "waiting for IP(s) to become available",

@@ -279,7 +279,7 @@ describe("a nameserver", () => {
     const { server, hear, clock } = start((name) => !unknown.has(name));
     const gone = (name: PeerName) => {
       unknown.add(name);
-      server.peerGone(name);
+      server.peersGone([{ name }]);
     };
     hear([entry(), entry({ origin: THREE }), entry({ origin: peer(4) })]);
     server.add("own.weave.local", "c1", 9);

@@ -61,7 +61,7 @@ describe("a nameserver", () => {
     for (const message of a.said) atOnce(b.server.onBroadcast(peer(1), message));
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
     known.delete(peer(1));
-    b.server.peerGone(peer(1));
+    b.server.peersGone([{ name: peer(1) }]);
     clock.advance(GONE_MS - 1);
     expect(b.server.lookup("web.weave.local.")).toEqual([7]);
     clock.advance(1);
@@ -334,7 +334,7 @@ describe("a nameserver", () => {
     tell(3, three.said);
     for (const name of [2, 3]) {
       known.delete(peer(name));
-      us.server.peerGone(peer(name));
+      us.server.peersGone([{ name: peer(name) }]);
     }
     let left = 0;
     // After the first slice, before the second.

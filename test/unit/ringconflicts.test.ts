@@ -316,7 +316,7 @@ describe("messages", () => {
     await pass(5_000);
     expect(store.loadRing()?.entries.find(({ version }) => version === 5)?.peer).toBe(THREE);
     expect(passOn(TWO, TWO, owners)).toBeUndefined();
-    allocator.peerGone({ name: TWO, nickName: "two" });
+    allocator.peersGone([{ name: TWO, nickName: "two" }]);
     expect(allocator.hasHeard(TWO)).toBe(false);
     allocator.stop();
   });
@@ -378,8 +378,10 @@ describe("messages", () => {
       ]),
     });
     clock.advance(1_000);
-    allocator.peerGone({ name: TWO, nickName: "zwei" });
-    allocator.peerGone({ name: four, nickName: "vier" });
+    allocator.peersGone([
+      { name: TWO, nickName: "zwei" },
+      { name: four, nickName: "vier" },
+    ]);
     void expect(allocator.takeOver("four")).rejects.toThrow('no peer "four"');
     const entry = allocator.report(SUBNET).Entries?.find(({ Peer }) => Peer === TWO);
     expect(entry).toMatchObject({ Nickname: "zwei", IsKnownPeer: true });

@@ -271,7 +271,7 @@ describe("nicknames", () => {
     // One that is gone keeps the last that is known.
     now.delete(TWO);
     reachable.pop();
-    allocator.peerGone({ name: TWO, nickName: "two" });
+    allocator.peersGone([{ name: TWO, nickName: "two" }]);
     expect(shown()).toEqual(["renamed", "two", "old 3"]);
     await expect(allocator.takeOver("old 2")).rejects.toThrow('no peer "old 2" owns addresses');
     expect(await Promise.race([allocator.takeOver("two"), "taken over"])).toBe("taken over");

@@ -79,6 +79,16 @@ test.each([
   expect(peers.get(nameFromNumber(3n))).toMatchObject({ shortId: 0, hasShortId: false });
 });
 
+test("a short id whose claimants all go at once passes to nobody, and nobody is told", () => {
+  const { apply, hold, peers, events } = topology();
+  apply(...Array.from({ length: 4_000 }, (_, i) => peer(2 + i, { shortId: 99 })));
+  hold(undefined);
+  expect([peers.byShortId(99), peers.size, events]).toEqual([undefined, 1, ["4000 gone"]]);
+  // Frames in flight may still have it.
+  apply(peer(5_000, { shortId: 99 }));
+  expect([peers.byShortId(99)?.nickName, events.at(-1)]).toEqual(["h5000", "short ids"]);
+});
+
 test("a short id that its owner leaves passes to the next claimant, and everybody is told once", () => {
   const { apply, peers, hold, events } = topology();
   const [owner, next] = [peer(2, { shortId: 99 }), peer(3, { shortId: 99 })];
