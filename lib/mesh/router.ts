@@ -151,7 +151,7 @@ export class MeshRouter implements ConnectionHost {
     );
     this.peers = new Peers(this.ourself, clock, random, {
       peersGone: (peers) => {
-        logGone(peers);
+        this.#work("log unreachable peers", logGone(peers));
         gone.add(peers);
       },
       shortIdsInvalidated: () => this.#tell((listener) => listener.shortIdsChanged?.()),

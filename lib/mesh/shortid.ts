@@ -62,7 +62,8 @@ export class ShortIds {
 
   /** Remove a crowd of peers, of which a liar may give all the same id. */
   removeAll(peers: ReadonlySet<Peer>, changes: ShortIdChanges): void {
-    const ids = new Set(peers.values().map((peer) => peer.shortId));
+    const ids = new Set<number>();
+    for (const { shortId } of peers) ids.add(shortId);
     for (const id of ids) {
       const claims = this.#claims.get(id) ?? [];
       const left = claims.filter((peer) => !peers.has(peer));

@@ -260,7 +260,8 @@ test("of peers that are gone 50 a minute are named, the others counted", () => {
   const clock = new SimulatedClock(5_000);
   const [lines, warnings]: [string[], string[]] = [[], []];
   const log = logTo((_level, text, fields) => lines.push(`${text} ${fields["peer"]}`));
-  const gone = peersGoneLog(clock, log, (_kind, text) => warnings.push(text));
+  const named = peersGoneLog(clock, log, (_kind, text) => warnings.push(text));
+  const gone = (peers: readonly Peer[]) => [...named(peers)];
   gone([peer(1), peer(2)]);
   expect(lines).toEqual([
     `removed an unreachable peer ${name(1)}(h1)`,

@@ -118,11 +118,12 @@ test("peers that go are named, 50 within a minute; others are counted", () => {
   const clock = new SimulatedClock();
   const lines: string[] = [];
   const warned: string[] = [];
-  const told = peersGoneLog(
+  const named = peersGoneLog(
     clock,
     logTo((_, text, fields) => lines.push(`${text} ${fields?.["peer"]}`)),
     (kind, text) => warned.push(`${kind}: ${text}`),
   );
+  const told = (peers: readonly never[]) => [...named(peers)];
   const crowd = (count: number) => Array.from({ length: count }, (_, i) => `p${i}` as never);
   told(crowd(2));
   expect([lines, warned]).toEqual([["removed an unreachable peer p0", "removed an unreachable peer p1"], []]);

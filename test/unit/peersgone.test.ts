@@ -9,11 +9,12 @@ test("50 peers are named within a minute, the others counted, and then 50 again"
   const clock = new SimulatedClock();
   const lines: string[] = [];
   const counted: string[] = [];
-  const gone = peersGoneLog(
+  const named = peersGoneLog(
     clock,
     logTo((_level, _text, fields) => lines.push(String(fields["peer"]))),
     (_kind, text) => counted.push(text),
   );
+  const gone = (crowd: readonly Peer[]) => [...named(crowd)];
   const peers = (from: number, to: number) =>
     Array.from({ length: to - from }, (_, i) => `peer ${from + i}` as unknown as Peer);
   gone(peers(0, 30));
