@@ -35,6 +35,7 @@ import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
 import { confine } from "../../lib/sys/confine.ts";
 import { requireOpenFiles } from "../../lib/sys/openfiles.ts";
+import { requireCapabilities } from "../../lib/sys/requiredcapabilities.ts";
 import type { Scope } from "../../lib/sys/scope.ts";
 import { EventLog } from "../../lib/ui/events.ts";
 import { statusPage } from "../../lib/ui/ui.ts";
@@ -176,6 +177,7 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
   const log = events.heard(reportToLauncher(written));
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     requireOpenFiles();
+    requireCapabilities();
     acquireInstanceLock();
     const crashes = new CrashReporter("weave-router", log);
     surviveCrashes(crashes, log, () => lastLines(logFile()));

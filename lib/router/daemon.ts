@@ -10,6 +10,7 @@ import { executable } from "../sys/executable.ts";
 import { requireOpenFiles } from "../sys/openfiles.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
+import { requireCapabilities } from "../sys/requiredcapabilities.ts";
 import { daemonEnvironment, limitDaemon } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
 import { LAUNCHER_ENV, LAUNCHER_FD, launcherWarnings, type Warning } from "./launcher.ts";
@@ -47,6 +48,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
   requireOpenFiles();
+  requireCapabilities();
   makeOwnFolder(dirname(logFile()));
   const log = openOwnFile(logFile(), LOG_FLAGS, LOG_MODE);
   const logStart = statSync(logFile()).size;

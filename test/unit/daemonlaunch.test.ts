@@ -12,6 +12,7 @@ import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import * as instance from "../../lib/router/instance.ts";
 import * as executables from "../../lib/sys/executable.ts";
 import * as openfiles from "../../lib/sys/openfiles.ts";
+import * as capabilities from "../../lib/sys/requiredcapabilities.ts";
 import * as runtime from "../../lib/sys/runtime.ts";
 import { useFolder } from "../support/ownfolders.ts";
 
@@ -51,6 +52,7 @@ beforeEach(() => {
   });
   spies = [
     spyOn(instance, "runningPid").mockImplementation(() => running),
+    spyOn(capabilities, "requireCapabilities").mockImplementation(() => {}),
     spyOn(openfiles, "requireOpenFiles").mockImplementation(() => {}),
     spyOn(executables, "executable").mockImplementation((name) => `/opt/${name}`),
     spyOn(runtime, "limitDaemon").mockImplementation((name) => void spawned.push(["limit", name])),

@@ -25,6 +25,7 @@ import * as routers from "../../lib/router/router.ts";
 import * as servers from "../../lib/router/servers.ts";
 import * as confinement from "../../lib/sys/confine.ts";
 import * as openfiles from "../../lib/sys/openfiles.ts";
+import * as capabilities from "../../lib/sys/requiredcapabilities.ts";
 import { Scope } from "../../lib/sys/scope.ts";
 import * as ui from "../../lib/ui/ui.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -81,6 +82,7 @@ beforeEach(() => {
       note("crashes");
     }),
     spyOn(unexpected, "surviveUnexpectedErrors").mockImplementation(() => note("errors")),
+    spyOn(capabilities, "requireCapabilities").mockImplementation(() => {}),
     spyOn(openfiles, "requireOpenFiles").mockImplementation(() => note("files")),
     spyOn(instance, "acquireInstanceLock").mockImplementation(() => note("lock")),
     spyOn(confinement, "confine").mockImplementation((daemon) => {
