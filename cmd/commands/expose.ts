@@ -14,7 +14,7 @@ import {
   release,
   splitAddresses,
 } from "./addresses.ts";
-import { addName, FQDN, ipsOf, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
+import { addName, FQDN, ipsOf, newName, remarkIgnored, removeName, whereThereIsDns } from "./names.ts";
 
 const EXPOSE_ADDRESSES =
   "ADDRESS is 10.32.0.5/12, 10.32.0.5 (in the default subnet), net:10.34.0.0/16 for a free one of that subnet, or net:default, the default.";
@@ -46,14 +46,14 @@ export const expose: Command = {
     const { options, positionals } = args;
     const { addresses, rest } = splitAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
+    const fqdn = newName(options);
     const api = apiClient();
     const held = (await holders(api)).get(EXPOSE_ID) ?? [];
     const { cidrs, fresh } = await acquire(api, { id: EXPOSE_ID, kind: "other", held }, addresses, args);
     const skip = options["without-masquerade"] || options["masquerade"] === false ? "?skipNAT=true" : "";
-    const fqdn = options["hostname"];
     try {
       for (const cidr of cidrs) await api("POST", `/expose/${formatCidr(cidr)}${skip}`);
-      if (typeof fqdn === "string")
+      if (fqdn !== undefined)
         remarkIgnored(args, "weave expose", fqdn, await addName(api, EXPOSE_ID, fqdn, ipsOf(cidrs)));
     } catch (error) {
       const left = await takeBack(api, fresh);
@@ -104,15 +104,19 @@ export const hide: Command = {
       const where = positionals.length > 0 ? "there" : "in the default subnet";
       remark(args, `weave hide: no address of this host is exposed ${where}; see 'weave ps weave:expose'`);
     }
+    const hidden: Cidr[] = [];
     for (const cidr of cidrs) {
-      await api("DELETE", `/expose/${formatCidr(cidr)}`).catch((error) => {
+      try {
+        await api("DELETE", `/expose/${formatCidr(cidr)}`);
+        hidden.push(cidr);
+      } catch (error) {
         // Hidden before, or by a hide that failed half way.
         if (!(error instanceof ApiError && error.status === NOT_EXPOSED)) throw error;
-        remark(args, `weave hide: ${error.message}`);
-      });
+        remark(args, `weave hide: ${error.message}; 'weave ps weave:expose' lists what is`);
+      }
     }
     await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));
     await release(api, EXPOSE_ID, cidrs);
-    answerAddresses(args, EXPOSE_ID, cidrs);
+    answerAddresses(args, EXPOSE_ID, hidden);
   },
 };

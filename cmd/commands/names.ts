@@ -11,6 +11,7 @@ import {
 import { type ApiClient, ApiError, holders } from "../../lib/api/client.ts";
 import { DnsArguments, Lookup, Named } from "../../lib/api/shapes.ts";
 import { findContainer } from "../../lib/container/runtime.ts";
+import { fullyQualified } from "../../lib/dns/name.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
@@ -33,6 +34,10 @@ const NO_ADDRESS = 400;
 const POSITIONALS = "[IP…] [CONTAINER]";
 const POSITIONALS_COMPLETE = "containers";
 
+const Removed = v.object({ removed: v.number() });
+const Entries = v.array(
+  v.object({ ContainerID: v.string(), Addr: v.string(), Hostname: v.string(), Tombstone: v.number() }),
+);
 const Added = v.object({ added: v.boolean(), domain: v.string() });
 
 /** Add a name for addresses of `id`; resolve with the domain if the name was ignored as outside of it. */
@@ -63,15 +68,36 @@ export function remarkIgnored(
     remark(args, `${command}: "${fqdn}" was ignored: it is not in the domain ${domain}`);
 }
 
-/** Delete one name, or all, of addresses of `id`. */
+/** Delete one name, or all, of addresses of `id`; resolve with how many, undefined where the router does not say. */
 export async function removeName(
   api: ApiClient,
   id: string,
   fqdn: string | undefined,
   ips: readonly string[],
-): Promise<void> {
+): Promise<number | undefined> {
   const query = fqdn === undefined ? "" : `?fqdn=${encodeURIComponent(fqdn)}`;
-  for (const ip of ips) await api("DELETE", `/name/${encodeURIComponent(id)}/${ip}${query}`);
+  let sum: number | undefined = 0;
+  for (const ip of ips) {
+    const path = `/name/${encodeURIComponent(id)}/${ip}${query}`;
+    const answer = await api("DELETE", path, { accept: "application/json" });
+    // A router from before an upgrade does not count.
+    sum = answer === "" || sum === undefined ? undefined : sum + v.parse(Removed, JSON.parse(answer)).removed;
+  }
+  return sum;
+}
+
+/** Return why nothing was removed: the names are of an exposed address, of another container, or there are none. */
+async function whyNone(api: ApiClient, fqdn: string | undefined, ips: readonly string[]): Promise<string> {
+  const wanted = fqdn?.toLowerCase().replace(/\.?$/, ".");
+  const holder = v
+    .parse(Entries, JSON.parse(await api("GET", "/name")))
+    .find(
+      ({ Hostname, Addr, Tombstone }) =>
+        !Tombstone && ips.includes(Addr) && (wanted === undefined || Hostname.toLowerCase() === wanted),
+    );
+  if (holder?.ContainerID === EXPOSE_ID) return "the name is of an exposed address; use 'weave hide'";
+  const what = `${fqdn === undefined ? "no name" : `no name ${fqdn}`} of ${ips.join(", ")}`;
+  return `${what} was added so on this host; 'weave status dns' lists all names`;
 }
 
 /** Run `act`; do nothing without DNS. */
@@ -93,7 +119,7 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
   const given = positionals.slice(0, end).map(readAddress);
   const [name, extra] = positionals.slice(end);
   if (extra !== undefined) throw new UsageError(`"${extra}" is not an address; name one container only`);
-  const fqdn = typeof options["hostname"] === "string" ? options["hostname"] : undefined;
+  const fqdn = givenName(options);
   if (name === undefined) {
     if (given.length === 0) throw new UsageError("name a container, or addresses");
     return { id: EXTERN, fqdn, ips: given };
@@ -105,6 +131,25 @@ async function named({ options, positionals }: Arguments, api: ApiClient) {
   if (ips.length === 0)
     throw new Error(`container "${name}" has no addresses on the network; 'weave ps' lists all that have`);
   return { id, fqdn: fqdn ?? container?.fqdn, ips };
+}
+
+/** Read -h: a domain name. Throws UsageError. */
+export function givenName(options: Arguments["options"]): string | undefined {
+  const name = options["hostname"];
+  if (typeof name !== "string") return undefined;
+  try {
+    fullyQualified(name);
+    return name;
+  } catch (error) {
+    throw new UsageError(reasonOf(error), { cause: error });
+  }
+}
+
+/** Read -h for a new name: with "*" it would be found by that text alone. Throws UsageError. */
+export function newName(options: Arguments["options"]): string | undefined {
+  const name = givenName(options);
+  if (!name?.includes("*")) return name;
+  throw new UsageError(`"${name}": weaveDNS has no wildcards; add each name by itself`);
 }
 
 function readAddress(text: string): string {
@@ -127,6 +172,7 @@ export const dnsAdd: Command = {
   positionalsComplete: POSITIONALS_COMPLETE,
   options: { ...FQDN, ...JSON_OPTION },
   async run(args) {
+    newName(args.options);
     const api = progressClient(args);
     const { id, fqdn, ips } = await named(args, api);
     if (fqdn === undefined) throw new UsageError("no name given, and the container has none; add -h FQDN");
@@ -149,9 +195,9 @@ export const dnsRemove: Command = {
   async run(args) {
     const api = progressClient(args);
     const { id, ips } = await named(args, api);
-    const fqdn = args.options["hostname"];
-    const name = typeof fqdn === "string" ? fqdn : undefined;
-    await removeName(api, id, name, ips);
+    const name = givenName(args.options);
+    if ((await removeName(api, id, name, ips)) === 0)
+      remark(args, `weave dns-remove: nothing was removed: ${await whyNone(api, name, ips)}`);
     answer(args, Named, { id, name: name ?? null, addresses: ips }, "");
   },
 };

@@ -1,5 +1,7 @@
 // Domain names as text: fully qualified ones end with a dot (RFC 1035, 3.1).
 
+import { domainToASCII } from "node:url";
+
 /** A name that DNS does not allow; the message quotes it. */
 export class DomainNameError extends Error {
   override readonly name = "DomainNameError";
@@ -9,11 +11,17 @@ export class DomainNameError extends Error {
 export function fullyQualified(text: string): string {
   const name = text.endsWith(".") ? text : `${text}.`;
   if (!isFullyQualified(name)) {
-    throw new DomainNameError(
-      `"${text}" is not a domain name: labels of 1 to 63 characters, separated by dots, 253 characters in total`,
-    );
+    throw new DomainNameError(`"${text}" is not a domain name: ${reasonAgainst(text)}`);
   }
   return name;
+}
+
+function reasonAgainst(text: string): string {
+  const [strange] = /[^\x21-\x7e]/u.exec(text) ?? [];
+  if (strange === undefined)
+    return "labels of 1 to 63 characters, separated by dots, 253 characters in total";
+  const ascii = domainToASCII(text);
+  return `the character "${strange}" is not allowed${ascii === "" ? "" : `; write ${ascii}`}`;
 }
 
 /** True for a domain name with a dot at its end. */

@@ -150,7 +150,7 @@ describe("names", () => {
   test("that cannot be are refused; those of other domains are left alone", async () => {
     const add = (name: string) => b.exec([join(DIST, "weave"), "dns-add", "1.2.3.4", "-h", name]);
     const { code, stderr } = await add(`${"x".repeat(64)}.weave.local`);
-    expect([code, stderr]).toEqual([1, expect.stringContaining("is not a domain name")]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("is not a domain name")]);
     expect((await add("www.example.com")).code).toBe(0);
     expect(await b.weave("status", "dns")).not.toContain("example");
   });

@@ -225,7 +225,7 @@ describe("a command that fails half way", () => {
     await host.weave("expose", "10.32.0.99/12");
     const before = await addresses();
     const { code, stderr } = await weave("expose", "10.32.0.98/12", "10.32.0.99/12", "-h", "a..b");
-    expect([code, stderr]).toEqual([1, expect.stringContaining("is not a domain name")]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("is not a domain name")]);
     expect(await addresses()).toBe(before);
     expect(await host.must(["ip", "addr", "show", "weave"])).toContain("10.32.0.99/12");
   });

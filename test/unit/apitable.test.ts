@@ -365,6 +365,11 @@ describe("a request does", () => {
       [["dns delete", { hostname: undefined, containerId: "c1", address: parseIPv4("10.32.0.7") }]],
     ],
     [
+      ...(["DELETE", "/name/c1/10.32.0.7", { json: true, does: { "dns delete": () => 2 } }, 200] as const),
+      '{"removed":2}',
+      [["dns delete", { hostname: undefined, containerId: "c1", address: parseIPv4("10.32.0.7") }]],
+    ],
+    [
       ...(["PUT", "/name/c1/10.32.0.7", { body: form(["fqdn", "a.b"]) }, 204, ""] as const),
       [["dns add", "a.b", "c1", parseIPv4("10.32.0.7")]],
     ],

@@ -1,5 +1,6 @@
 // What each command asks the router for, in order; what it prints, says beside that, and undoes when a call is refused.
 import { describe, expect, test } from "bun:test";
+import { UsageError } from "../../cmd/arguments.ts";
 import { expose, hide } from "../../cmd/commands/expose.ts";
 import { dnsAdd, dnsArgs, dnsLookup, dnsRemove } from "../../cmd/commands/names.ts";
 import { connect, forget, prime, rmpeer } from "../../cmd/commands/peers.ts";
@@ -124,6 +125,14 @@ describe("names", () => {
   test.each<[string[], string]>([
     [[], "name a container, or addresses"],
     [["10.0.0.7"], "no name given, and the container has none; add -h FQDN"],
+    [
+      ["10.0.0.7", "-h", "a..b"],
+      '"a..b" is not a domain name: labels of 1 to 63 characters, separated by dots, 253 characters in total',
+    ],
+    [
+      ["10.0.0.7", "-h", "*.weave.local"],
+      '"*.weave.local": weaveDNS has no wildcards; add each name by itself',
+    ],
     [["10.0.0.7", "c1", "c2"], '"c2" is not an address; name one container only'],
     [["c9", "-h", "x"], "container \"c9\" has no addresses on the network; 'weave ps' lists all that have"],
   ])("dns-add %p is refused", async (argv, message) => {
@@ -138,6 +147,36 @@ describe("names", () => {
     const all = await ask(dnsRemove, [C1, "--json"], answers);
     expect(all.asked).toEqual(["GET /ip", "DELETE /name/c1/10.32.0.1"]);
     expect(JSON.parse(all.out)).toEqual({ id: C1, name: null, addresses: ["10.32.0.1"] });
+  });
+
+  test("a name that is none is a usage error of all that take one, before the router is asked", async () => {
+    for (const command of [dnsAdd, dnsRemove, expose]) {
+      const { asked, error } = await ask(command, ["10.0.0.7", "-h", "büro.weave.local"], {});
+      expect([asked, error]).toEqual([[], expect.any(UsageError)]);
+      expect(error?.message).toBe(
+        '"büro.weave.local" is not a domain name: the character "ü" is not allowed; write xn--bro-hoa.weave.local',
+      );
+    }
+  });
+
+  test("dns-remove: nothing to remove is said, and where the name is from", async () => {
+    const entry = (ContainerID: string, Tombstone = 0) => ({
+      ...{ ContainerID, Tombstone, Origin: "1", Addr: "10.32.0.1", Hostname: "g.weave.local.", Version: 0 },
+    });
+    const remove = async (removed: number, ...entries: object[]) => {
+      const answers = { "DELETE /name/": `{"removed":${removed}}`, "GET /name": JSON.stringify(entries) };
+      const { err, error } = await ask(dnsRemove, ["10.32.0.1", "-h", "G.weave.local"], answers);
+      expect(error).toBeUndefined();
+      return err;
+    };
+    const none =
+      "weave dns-remove: nothing was removed: no name G.weave.local of 10.32.0.1 was added so on this host; 'weave status dns' lists all names\n";
+    expect(await remove(1)).toBe("");
+    expect(await remove(0)).toBe(none);
+    expect(await remove(0, entry("weave:expose", 7))).toBe(none);
+    expect(await remove(0, entry("weave:expose"))).toBe(
+      "weave dns-remove: nothing was removed: the name is of an exposed address; use 'weave hide'\n",
+    );
   });
 
   test("dns-lookup: what is found, and what not", async () => {
@@ -262,7 +301,11 @@ describe("expose and hide", () => {
       ...answers,
       "DELETE /expose/": refused("10.32.0.9 is not exposed"),
     });
-    expect([gone.err, gone.error]).toEqual(["weave hide: 10.32.0.9 is not exposed\n", undefined]);
+    expect([gone.err, gone.error]).toEqual([
+      "weave hide: 10.32.0.9 is not exposed; 'weave ps weave:expose' lists what is\n",
+      undefined,
+    ]);
+    expect(gone.out).toBe("");
     expect(gone.asked.at(-1)).toBe("DELETE /ip/weave%3Aexpose/10.32.0.9");
     const broken = await ask(hide, ["10.32.0.9/12"], {
       ...answers,

@@ -51,12 +51,12 @@ function firstAddresses(nameserver: DnsSources["nameserver"], names: readonly st
 
 async function deleteNames(call: Call, { id, ip }: { id?: string; ip?: string } = {}): Promise<Response> {
   const fqdn = (await form(call)).get("fqdn");
-  dnsOf(call).nameserver.delete({
+  const removed = dnsOf(call).nameserver.delete({
     hostname: fqdn ? fullyQualified(fqdn) : undefined,
     containerId: id,
     address: ip === undefined ? undefined : ipv4(ip),
   });
-  return done();
+  return wantsJson(call) ? json({ removed }) : done();
 }
 
 export const NAME_ROUTES = [
