@@ -70,14 +70,19 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
   const requireAvailable = async () => {
     await api("GET", `/ipinfo/available${inSubnet}`, { timeoutMs: ASK_TIMEOUT_MS });
   };
-  /** Replace a timeout by the reason for the wait, if the router knows it. */
+  /** Replace a timeout by the reason for the wait: the router knows it, or waits for other peers. */
   const explain = async (error: unknown): Promise<never> => {
-    if (!(error instanceof ApiError) || error.status !== 504) throw error;
-    await requireAvailable().catch((reason) => {
-      if (reason instanceof ApiError && reason.status === 503)
-        throw new ApiError(504, reason.message, { cause: reason });
-    });
-    throw error;
+    if (!(error instanceof ApiError) || error.status !== NO_ANSWER) throw error;
+    const reason = await requireAvailable().catch((refusal) => refusal);
+    if (reason instanceof ApiError && reason.status === 503)
+      throw new ApiError(NO_ANSWER, reason.message, { cause: reason });
+    if (reason !== undefined) throw error;
+    const what = `no address${subnet ? ` in ${formatCidr(subnet)}` : ""} came from other peers`;
+    throw new ApiError(
+      NO_ANSWER,
+      `${what} within ${ALLOCATE_TIMEOUT_MS / 1000} s: 'weave status ipam' shows who has which`,
+      { cause: error },
+    );
   };
   const addressing = (cidrs: readonly Cidr[]): Addressing => ({
     addresses: cidrs.map((cidr) => ({ cidr, gateway })),

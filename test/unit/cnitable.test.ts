@@ -471,7 +471,11 @@ describe("addresses of the router", () => {
       status: 504,
       message: "undivided",
     });
-    for (const reason of ["ok", new ApiError(500, "broken"), new RouterDownError("x")])
+    expect(await withReason("ok")).toMatchObject({
+      status: NO_ANSWER,
+      message: "no address came from other peers within 10 s: 'weave status ipam' shows who has which",
+    });
+    for (const reason of [new ApiError(500, "broken"), new RouterDownError("x")])
       expect(await withReason(reason)).toBe(late);
     const refused = new ApiError(400, "out of range");
     const plain = router((method) => (method === "GET" ? "" : refused));
