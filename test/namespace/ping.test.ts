@@ -23,7 +23,8 @@ const FASTDP = "fastdp";
 async function launch(overlay: string, ...more: string[]): Promise<void> {
   for (const host of hosts.hosts) {
     const others = hosts.hosts.filter((other) => other !== host).map(({ ip }) => ip);
-    const options = ["--nickname", host.name, "--ipalloc-init=consensus=3", "--mtu", "1376"];
+    const mtu = more.includes("--mtu") ? [] : ["--mtu", "1376"];
+    const options = ["--nickname", host.name, "--ipalloc-init=consensus=3", ...mtu];
     await host.weave("launch", ...options, ...more, ...others);
   }
   await hosts.meshed(overlay);
