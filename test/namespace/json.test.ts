@@ -122,13 +122,13 @@ test("what starts, ends and changes a host says so", async () => {
   expect(await answer(b, shapes.Steps, "migrate", "--dry-run", "--cni-bin-dir", b.confDir)).toEqual(nothing);
   // It has addresses to hand over.
   await b.weave("expose");
-  const planned = await answer(b, shapes.Steps, "reset", "--dry-run", ...folders, ...units);
+  const planned = await answer(b, shapes.Steps, "reset", "--dry-run");
   expect(planned.done).toBe(false);
-  const done = await answer(b, shapes.Steps, "reset", "--yes", ...folders, ...units);
+  const done = await answer(b, shapes.Steps, "reset", "--yes");
   expect(done.done).toBe(true);
   expect(done.steps).toHaveLength(planned.steps.length);
   expect(done.steps[0]).toMatch(/^handed the addresses of this host to [0-9a-f:]{17}\(a\), and stopped/);
-  expect(await answer(b, shapes.Steps, "reset", ...folders, ...units)).toEqual(nothing);
+  expect(await answer(b, shapes.Steps, "reset")).toEqual(nothing);
 });
 
 test.each<[string[], number, string, RegExp]>([
