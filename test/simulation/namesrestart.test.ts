@@ -3,12 +3,10 @@
 import { expect, test } from "bun:test";
 import type { Random } from "../../lib/clock/random.ts";
 import { below, seededRandom } from "../../lib/clock/random.ts";
-import { Nameserver } from "../../lib/dns/nameserver.ts";
 import type { SavedEntry } from "../../lib/dns/saved.ts";
-import { CHANNEL } from "../../lib/dns/wire.ts";
-import { silentLog } from "../../lib/log/log.ts";
 import { randomOf } from "../support/seed.ts";
-import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
+import { launchNamed, type NamedHost } from "../support/simulatednames.ts";
+import { Simulation } from "../support/simulation.ts";
 
 /** Shortest restart; others take up to SPREAD_MS more. */
 const AWAY_MS = 300;
@@ -18,48 +16,25 @@ const [MESHES, RESTARTS] = [10, 20];
 /** Far below the interval of periodic gossip. */
 const KNOWN_MS = 10_000;
 
-interface Host {
-  readonly peer: SimulatedPeer;
-  readonly names: Nameserver;
-}
-
 const nameOf = (i: number) => `n${i}.weave.local.`;
 const saved = (i: number): SavedEntry[] => [
   { hostname: nameOf(i), containerId: "c", address: 0x0a200000 + i, version: 0 },
 ];
 
-function launch(simulation: Simulation, i: number): Host {
-  const peer = simulation.add(i);
-  const { ourself, peers } = peer.router;
-  const names = new Nameserver(
-    {
-      ourName: ourself.name,
-      domain: "weave.local.",
-      isKnownPeer: (name) => peers.get(name) !== undefined,
-    },
-    {
-      clock: simulation.clock,
-      log: silentLog,
-      store: { load: () => saved(i), save() {}, remove() {} },
-    },
-  );
-  peer.router.listen({ peersGone: (gone) => names.peersGone(gone) });
-  names.start((gossiper) => peer.router.channel(CHANNEL, gossiper));
-  return { peer, names };
-}
+const launch = (simulation: Simulation, i: number) => launchNamed(simulation, i, saved(i));
 
-function stop(simulation: Simulation, { peer, names }: Host): void {
+function stop(simulation: Simulation, { peer, names }: NamedHost): void {
   names.stop();
   simulation.kill(peer);
 }
 
-const know = (hosts: readonly Host[], i: number) =>
+const know = (hosts: readonly NamedHost[], i: number) =>
   hosts.every(({ names }) => names.lookup(nameOf(i)).length === 1);
 
 async function restarts(random: Random, slowMs: number): Promise<number> {
   const simulation = new Simulation(random.u64());
   const hosts = HOSTS.map((i) => launch(simulation, i));
-  const connect = ({ peer }: Host) =>
+  const connect = ({ peer }: NamedHost) =>
     simulation.connect(peer, ...hosts.map((each) => each.peer).filter((each) => each !== peer));
   for (const host of hosts) await connect(host);
   simulation.until(() => simulation.meshed() && HOSTS.every((i) => know(hosts, i)), 60_000);
@@ -67,7 +42,7 @@ async function restarts(random: Random, slowMs: number): Promise<number> {
   for (let n = 0; n < RESTARTS; n++) {
     const at = below(random, HOSTS.length);
     const i = at + 1;
-    stop(simulation, hosts[at] as Host);
+    stop(simulation, hosts[at] as NamedHost);
     simulation.clock.advance(AWAY_MS + below(random, SPREAD_MS));
     const host = launch(simulation, i);
     hosts[at] = host;
