@@ -88,7 +88,7 @@ export async function removeName(
 
 /** Return why nothing was removed: the names are of an exposed address, of another container, or there are none. */
 async function whyNone(api: ApiClient, fqdn: string | undefined, ips: readonly string[]): Promise<string> {
-  const wanted = fqdn?.toLowerCase().replace(/\.?$/, ".");
+  const wanted = fqdn === undefined ? undefined : fullyQualified(fqdn).toLowerCase();
   const holder = v
     .parse(Entries, JSON.parse(await api("GET", "/name")))
     .find(

@@ -1,18 +1,12 @@
 // NaCl's secretbox of long messages, in place and in steps: XSalsa20, whose first 32 bytes are the key of Poly1305, over the rest
 // of its stream (Bernstein, "Cryptography in NaCl", 2009, section 9).
 import { timingSafeEqual } from "node:crypto";
+import { partsOf } from "../bytes/parts.ts";
 import type { Work } from "../clock/slices.ts";
 import type { NativeSodium } from "./native.ts";
 import { MAC_LENGTH } from "./secretbox.ts";
 
-/** Bytes of a step: less than 1 ms of work. */
-export const BOX_STEP = 256 * 1024;
 const ONE_TIME_KEY = 32;
-
-/** Bytes of a step of a box. */
-function* steps(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += BOX_STEP) yield bytes.subarray(at, at + BOX_STEP);
-}
 
 /** The stream of a nonce, behind the key of the authenticator; and that, to be fed with the sealed message. */
 function begin(sodium: NativeSodium, nonce: Uint8Array, key: Uint8Array) {
@@ -42,7 +36,7 @@ export function* sealInPlace(
   key: Uint8Array,
 ): Work {
   const { xor, authenticate, tag } = begin(sodium, nonce, key);
-  for (const part of steps(box.subarray(MAC_LENGTH))) {
+  for (const part of partsOf(box.subarray(MAC_LENGTH))) {
     xor(part);
     authenticate(part);
     yield;
@@ -60,12 +54,12 @@ export function* openInPlace(
   if (box.length < MAC_LENGTH) return undefined;
   const { xor, authenticate, tag } = begin(sodium, nonce, key);
   const message = box.subarray(MAC_LENGTH);
-  for (const part of steps(message)) {
+  for (const part of partsOf(message)) {
     authenticate(part);
     yield;
   }
   if (!timingSafeEqual(tag(), box.subarray(0, MAC_LENGTH))) return undefined;
-  for (const part of steps(message)) {
+  for (const part of partsOf(message)) {
     xor(part);
     yield;
   }

@@ -2,9 +2,9 @@
 // plain (mesh: protocol_crypto.go).
 import { concat } from "../bytes/concat.ts";
 import { free } from "../bytes/free.ts";
+import { PART, partsOf } from "../bytes/parts.ts";
 import { viewOf } from "../bytes/view.ts";
 import { finish, type Sliced, type Work } from "../clock/slices.ts";
-import { BOX_STEP } from "../crypto/longbox.ts";
 import type { Nacl } from "../crypto/nacl.ts";
 import { NONCE_LENGTH } from "../crypto/nacl.ts";
 import { MAC_LENGTH } from "../crypto/secretbox.ts";
@@ -29,7 +29,7 @@ export class UnopenedError extends ProtocolError {}
 const HEAD = MAX_PREFIX + 1;
 
 /** Frames above this, in bytes, are made and opened in steps. */
-export const LONG_FRAME = BOX_STEP;
+export const LONG_FRAME = PART;
 
 /** The framing of one connection, in both directions. */
 export interface Framing {
@@ -71,8 +71,7 @@ function* gathered(room: number, pieces: readonly Uint8Array[]): Work<Uint8Array
   const all = new Uint8Array(room + totalOf(pieces));
   let to = room;
   for (const piece of pieces) {
-    for (let from = 0; from < piece.length; from += BOX_STEP) {
-      const part = piece.subarray(from, from + BOX_STEP);
+    for (const part of partsOf(piece)) {
       all.set(part, to);
       to += part.length;
       yield;

@@ -2,6 +2,7 @@
 // wait, as each has the next nonce.
 import { concat } from "../bytes/concat.ts";
 import { free } from "../bytes/free.ts";
+import { PART } from "../bytes/parts.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import { type Framing, LONG_FRAME, totalOf } from "./framing.ts";
 import type { Stream } from "./transport.ts";
@@ -17,9 +18,6 @@ export interface OutboxHost {
   emptied(): void;
   failed(error: Error): void;
 }
-
-/** Bytes of a frame that are written at a time. */
-const PART = LONG_FRAME;
 
 export class Outbox {
   readonly #waiting: Pieces[] = [];

@@ -1,12 +1,11 @@
 // Relaying of unknown channels, so that peers with other features (or with IPAM or DNS, where we run without) reach each
 // other through us (mesh: surrogate_gossiper.go).
+import { partsOf } from "../bytes/parts.ts";
 import type { Clock } from "../clock/clock.ts";
 import type { Work } from "../clock/slices.ts";
 import type { Limit } from "../sys/limit.ts";
 import { type GossipData, type Gossiper, RawGossip } from "./gossip.ts";
 
-/** Bytes of a message that are digested in a step. */
-const STEP = 256 * 1024;
 /** Digests of 32 bytes remembered, of all channels: no peer can make us remember more. */
 const MAX_REMEMBERED = 10_000;
 
@@ -24,8 +23,8 @@ export function surrogate(clock: Clock, memoryMs: number): Surrogate {
     onBroadcast: (_source, message) => new RawGossip([message]),
     *onGossip(message): Work<GossipData | undefined> {
       const hasher = new Bun.CryptoHasher("sha256").update(channel).update("\0");
-      for (let at = 0; at < message.length; at += STEP) {
-        hasher.update(message.subarray(at, at + STEP));
+      for (const part of partsOf(message)) {
+        hasher.update(part);
         yield;
       }
       const digest = hasher.digest("base64");
