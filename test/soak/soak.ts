@@ -20,10 +20,10 @@ const HOUR_MS = 3_600_000;
 const SAMPLE_MS = 60_000;
 /**
  * So many of STEPS steps restart a program; never one of host 1, whose samples are one series. A router's memory grows over the
- * first 250 or so restarts of its peers (compilers, allocator): the warm-up, which restarts routers only, has as many as days
- * after it.
+ * first 250 or so restarts of its peers, and over the first containers and policies (compilers, allocator): half of the steps
+ * of the warm-up restart routers, the others are as after it, and they have no pauses, so that it has as many as hours after it.
  */
-const RESTARTS = { warmUp: 36, after: 1 } as const;
+const RESTARTS = { warmUp: 20, after: 1 } as const;
 const STEPS = 40;
 const USUAL: readonly string[] = ["add", "add", "add", "remove", "remove", "policy"];
 const MAX_CONTAINERS = 10;

@@ -65,7 +65,7 @@ export interface Verdict extends Slope {
 }
 
 /** The first part of a series is warm-up: caches fill, and code is compiled. */
-export const WARM_UP = 1 / 4;
+export const WARM_UP = 1 / 3;
 
 /** Return whether a series grows by more than a limit an hour after its warm-up; undefined for too short a series. */
 export function verdict(points: readonly Point[], limit: number, minPoints = 30): Verdict | undefined {
