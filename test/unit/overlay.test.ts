@@ -202,6 +202,24 @@ describe("a forwarder of the fast datapath", () => {
     expect([seen.looked, seen.answered]).toEqual([1, 1]);
   });
 
+  test("of a peer that acknowledges: asked for heartbeats, it acknowledges those of which it saw the last only", () => {
+    const { subject, seen, clock, heartbeat } = established(true);
+    const ask = () => subject.control(CONTROL.anyHeartbeats);
+    clock.advance(SLOW_HEARTBEAT_MS);
+    subject.heartbeat(heartbeat);
+    expect(seen.acknowledged).toBe(1);
+    ask();
+    expect([seen.acknowledged, seen.answered]).toEqual([2, 1]);
+    ask();
+    expect([seen.acknowledged, seen.answered]).toEqual([2, 2]);
+    clock.advance(SLOW_HEARTBEAT_MS);
+    subject.heartbeat(heartbeat);
+    // None that is still unanswered came so long ago.
+    clock.advance(SLOW_HEARTBEAT_MS - 1_000);
+    ask();
+    expect([seen.acknowledged, seen.answered]).toEqual([2, 3]);
+  });
+
   test("of a peer that acknowledges: acknowledges those that follow each other closely", () => {
     const { subject, seen, clock, heartbeat } = established(true);
     for (const [pause, acknowledged] of [

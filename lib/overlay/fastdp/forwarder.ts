@@ -50,9 +50,11 @@ export class Forwarder implements CandidateConnection {
   #trouble: OverlayTrouble | undefined;
   /** As reported last. */
   #reported: OverlayTrouble | undefined;
-  // Times, ms: of a heartbeat or frame; of a heartbeat, or of our report that one is missing; of a frame; …
+  // Times, ms: of a heartbeat or frame; of a heartbeat, or of our report that one is missing; of one that needed no
+  // acknowledgement; of a frame; …
   #lastHeard: number;
   #lastHeartbeat = Number.NEGATIVE_INFINITY;
+  #lastUnanswered = Number.NEGATIVE_INFINITY;
   #lastFrame = Number.NEGATIVE_INFINITY;
   readonly #schedule: HeartbeatSchedule;
   /** The peer has been asked for acknowledgements. */
@@ -159,6 +161,8 @@ export class Forwarder implements CandidateConnection {
     if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
+      // Of those that came while we were busy the last is seen only, which then followed no other closely.
+      if (this.params.clock.now() - this.#lastUnanswered < ACKNOWLEDGED_MS) this.#acknowledgeTheirs();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }
     if (tag === CONTROL.missingHeartbeat)
@@ -194,9 +198,8 @@ export class Forwarder implements CandidateConnection {
     const close = this.#lastHeard - this.#lastHeartbeat < ACKNOWLEDGED_MS;
     this.#acknowledgedTheirs = true;
     this.#lastHeartbeat = this.#lastHeard;
-    if (first || (this.params.acknowledges && close)) {
-      this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
-    }
+    if (first || (this.params.acknowledges && close)) this.#acknowledgeTheirs();
+    else this.#lastUnanswered = this.#lastHeard;
     this.#maybeEstablish();
     // The peer was not ready for the heartbeats that we sent before.
     if (first && this.params.acknowledges && !this.#schedule.acknowledged) this.#sendNow();
@@ -266,6 +269,11 @@ export class Forwarder implements CandidateConnection {
   /** Tests hide a heartbeat, of which the peer sees the last frame only: the first has to be acknowledged before. */
   #startTests(): void {
     if (this.#secured) this.#path?.start();
+  }
+
+  #acknowledgeTheirs(): void {
+    this.#lastUnanswered = Number.NEGATIVE_INFINITY;
+    this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
   }
 
   #takeAcknowledgement(): void {
