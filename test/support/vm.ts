@@ -226,6 +226,13 @@ const VM_TIMEOUT_MS = 700_000;
 /** For the test around it, which would be ended without a word. */
 export const VM_TEST_TIMEOUT_MS = VM_TIMEOUT_MS + 60_000;
 
+/**
+ * A command line that runs another ahead of the other programs of a busy machine. A guest that waits for its processor goes on
+ * counting the time: its timers, time-outs and looks cost the processor time that it then lacks, twice what the script needs.
+ * Where sessions are scheduled as groups (sched(7), autogroup), the nice value of a process counts within its session alone.
+ */
+const AHEAD = [...["setsid", "sh", "-c"], 'echo -10 > /proc/self/autogroup; exec nice -n -10 "$@"', "sh"];
+
 /** Boots it, and returns what the script has written once it has ended. */
 export async function bootVm(machine: VirtualMachine): Promise<string> {
   const folder = await must(["mktemp", "-d", "/tmp/weave-vm-XXXXXX"]).then((path) => path.trim());
@@ -244,6 +251,7 @@ export async function bootVm(machine: VirtualMachine): Promise<string> {
     });
     const { stdout, stderr } = await exec(
       [
+        ...AHEAD,
         ...[
           "qemu-system-x86_64",
           "-accel",

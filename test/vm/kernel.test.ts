@@ -39,11 +39,15 @@ until_ 100 encrypted; pod 1; pod 2
 # Sleeve may be the first to be established, and be used for a moment.
 steady() { encrypted && sleep 2 && encrypted && sleep 2 && encrypted; }
 until_ 100 steady
-# What ESP leaves of 1500 bytes: measured, and then agreed on.
+# What ESP leaves of 1500 bytes: measured, and then agreed on. A look at one moment is what is then judged.
 roomy() { ask $1 status | grep -q "MTU: 1416"; }
-until_ 60 roomy 1; until_ 60 roomy 2
+look() {
+  (connections 1; connections 2) > /tmp/connections
+  [ $(grep "established encrypted   fastdp" /tmp/connections | grep -c mtu=1416) = 2 ]
+}
+until_ 60 roomy 1; until_ 60 roomy 2; until_ 60 look
 section status
-connections 1; connections 2
+cat /tmp/connections
 section ping
 answered 1 5 -p ${Buffer.from(MARKER).toString("hex")} $(cat /tmp/pod2)
 section full
