@@ -1,9 +1,14 @@
 // The client of the control API, over the router's Unix socket.
+import { dirname } from "node:path";
+import { systemClock } from "../clock/clock.ts";
 import { codeOf } from "../sys/cause.ts";
 import type { Failure } from "../sys/failure.ts";
+import { lockHolder } from "../sys/lockholder.ts";
+import { isStopped } from "../sys/processes.ts";
 import { NotRootError } from "../sys/rights.ts";
 import { hasUnixListener } from "../sys/unixlistener.ts";
-import { controlSocket } from "./paths.ts";
+import { controlSocket, PID_FILE } from "./paths.ts";
+import { onSilence, type Probe, type Silence } from "./silence.ts";
 
 /** No router runs on this host. */
 export class RouterDownError extends Error {
@@ -14,12 +19,15 @@ export class RouterDownError extends Error {
   }
 }
 
-/** The router runs but does not answer: it is stopped (SIGSTOP), or the host is overloaded. */
+/** The router runs but does not answer. */
 export class RouterSilentError extends RouterDownError {
   override readonly failure = "no-answer";
-  constructor(socket: string) {
+  constructor(socket: string, silence: Silence) {
     super(socket);
-    this.message = `weave does not answer at ${socket}: stopped or overloaded; 'weave stop' ends it`;
+    this.message =
+      "stopped" in silence
+        ? `weave does not answer at ${socket}: stopped by a signal; 'kill -CONT ${silence.stopped}' continues it`
+        : `weave has not answered at ${socket} for ${silence.seconds} s: it hangs, or this host is overloaded; see 'weave doctor'`;
   }
 }
 
@@ -46,10 +54,8 @@ export class ApiError extends Error {
 
 /** Status of an ApiError for a call that timed out. */
 export const NO_ANSWER = 504;
-/** Interval of liveness probes during a call. */
-const LIVENESS_INTERVAL_MS = 1_000;
-/** Time-out of a liveness probe. */
-const LIVENESS_TIMEOUT_MS = 4_000;
+/** Pause before a router that takes no more connections is asked again. */
+const FULL_PAUSE_MS = 100;
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -73,7 +79,7 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
 
 /**
  * Return a client of the API behind a socket, by default that of this host's router. A call may take any time (an address
- * may have to come from another host), or `timeoutMs`, while GET /healthz is answered. Calls throw RouterDownError,
+ * may have to come from another host), or `timeoutMs`, while the router lives (silence.ts). Calls throw RouterDownError,
  * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up.
  */
 export function apiClient(socket = controlSocket()): ApiClient {
@@ -96,6 +102,8 @@ export function apiClient(socket = controlSocket()): ApiClient {
 
 /** Codes of a connection that ended before the answer. */
 const ENDED: readonly unknown[] = ["ECONNRESET", "EPIPE", "ConnectionClosed"];
+/** Codes of a connection that was not made: see unixlistener.ts. */
+const NOT_CONNECTED: readonly unknown[] = ["ENOENT", "EAGAIN"];
 
 interface Asked {
   readonly socket: string;
@@ -119,12 +127,11 @@ export async function whileAnswering<T>(
     timeoutMs === undefined
       ? undefined
       : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, what)), timeoutMs);
-  const watch = setTimeout(async () => {
-    while (!giveUp.signal.aborted && (await isAlive(socket))) await Bun.sleep(LIVENESS_INTERVAL_MS);
-    giveUp.abort(new RouterSilentError(socket));
-  }, LIVENESS_INTERVAL_MS);
+  onSilence(systemClock, probeOf(socket, giveUp.signal), giveUp.signal, (silence) =>
+    giveUp.abort(new RouterSilentError(socket, silence)),
+  );
   try {
-    return await Promise.race([run(giveUp.signal), gaveUp]);
+    return await Promise.race([whileFull(socket, () => run(giveUp.signal)), gaveUp]);
   } catch (error) {
     if (giveUp.signal.aborted) throw giveUp.signal.reason;
     if (error instanceof ApiError || error instanceof RouterDownError) throw error;
@@ -132,28 +139,41 @@ export async function whileAnswering<T>(
     if (code === "EACCES" || code === "EPERM")
       throw new NotRootError(`cannot ask the router at ${socket}`, { cause: error });
     if (ENDED.includes(code)) throw new RouterEndedError(socket, { cause: error });
-    // A router that hangs takes no more connections, once as many wait as it lets wait.
-    if (hasUnixListener(socket)) throw new RouterSilentError(socket);
     throw new RouterDownError(code === "ECONNREFUSED" ? `${socket}, a leftover` : socket, { cause: error });
   } finally {
     clearTimeout(timer);
-    clearTimeout(watch);
     giveUp.abort();
+  }
+}
+
+/** Run a request again while the router takes no more connections, as many wait: nothing of it was sent. */
+async function whileFull<T>(socket: string, run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!NOT_CONNECTED.includes(codeOf(error)) || !hasUnixListener(socket)) throw error;
+      await Bun.sleep(FULL_PAUSE_MS);
+    }
   }
 }
 
 const noAnswer = (timeoutMs: number, what: string) =>
   new ApiError(NO_ANSWER, `no answer within ${timeoutMs} ms: ${what}`);
 
-/** Return whether the router's event loop answers. */
-async function isAlive(socket: string): Promise<boolean> {
-  try {
-    const answer = await fetch("http://localhost/healthz", {
-      unix: socket,
-      signal: AbortSignal.timeout(LIVENESS_TIMEOUT_MS),
-    });
-    return answer.ok;
-  } catch {
-    return false;
-  }
+function probeOf(socket: string, over: AbortSignal): Probe {
+  const health = () =>
+    fetch("http://localhost/healthz", { unix: socket, signal: over, timeout: false } as RequestInit);
+  let pid: number | undefined;
+  return {
+    answers: () =>
+      health().then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    stopped() {
+      pid ??= lockHolder(`${dirname(socket)}/${PID_FILE}`);
+      return pid !== undefined && isStopped(pid) ? pid : undefined;
+    },
+  };
 }

@@ -34,8 +34,11 @@ function absolute(variable: string, otherwise: string): string {
   throw new RelativeFolderError(`${variable}=${path}: give an absolute path`);
 }
 
+/** Beside the control socket. */
+export const PID_FILE = "weave.pid";
+
 export const controlSocket = () => `${runDirectory()}/weave.sock`;
-export const pidFile = () => `${runDirectory()}/weave.pid`;
+export const pidFile = () => `${runDirectory()}/${PID_FILE}`;
 export const logFile = () => `${runDirectory()}/weave.log`;
 export const stateFile = () => `${stateDirectory()}/weave.db`;
 /** Crash reports. */

@@ -5,8 +5,8 @@ import { parseCidr } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError, RouterSilentError } from "../api/client.ts";
 import { controlSocket, stateFile } from "../api/paths.ts";
 import { isInstanceLocked, runningPid } from "../router/instance.ts";
+import { isStopped } from "../sys/processes.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { textOf } from "../sys/textfile.ts";
 import type { Trouble } from "../sys/trouble.ts";
 import { addressFindings, IpamSchema } from "./addresses.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
@@ -33,7 +33,7 @@ const Report = v.object({
 });
 export type RouterSeen = v.InferOutput<typeof Report>;
 
-/** Longer than the client takes to tell a router that hangs from one that is slow. */
+/** Longer than the client takes to tell a router that is stopped. */
 const ANSWER_MS = 8_000;
 
 export type RouterState =
@@ -90,9 +90,7 @@ async function obstacleNow(api: ApiClient): Promise<Trouble | undefined> {
 
 function silent(): RouterState {
   const pid = runningPid();
-  // proc_pid_stat(5): "T" is stopped by a signal, "t" by a debugger.
-  const stopped = pid !== undefined && /^State:\s+[Tt]/m.test(textOf(`/proc/${pid}/status`));
-  return { state: "silent", pid, stopped };
+  return { state: "silent", pid, stopped: pid !== undefined && isStopped(pid) };
 }
 
 function absent(): RouterState {

@@ -11,6 +11,10 @@ export function processIds(): string[] {
   }
 }
 
+/** Return whether a process is stopped, by a signal or a debugger: "T" and "t" of proc_pid_status(5). */
+export const isStopped = (pid: string | number): boolean =>
+  /^State:\s+[Tt]/m.test(textOf(`/proc/${pid}/status`));
+
 const CAP_NET_ADMIN = 12n;
 
 /**

@@ -72,7 +72,7 @@ describe("a router is asked", () => {
   });
 
   test("and may not answer, or not be there", async () => {
-    for (const error of [new RouterSilentError("s"), new ApiError(504, "no answer")])
+    for (const error of [new RouterSilentError("s", { seconds: 60 }), new ApiError(504, "no answer")])
       expect(await askRouter(answering(error))).toEqual({ state: "silent", pid: undefined, stopped: false });
     const down = answering(new RouterDownError("s"));
     expect(await askRouter(down)).toEqual({ state: "down", launchedBefore: false });
@@ -82,7 +82,7 @@ describe("a router is asked", () => {
     writeFileSync(join(folder, "weave.pid"), `${process.pid}\n`);
     trySyscall("flock", fd, LOCK_EX);
     expect(await askRouter(down)).toEqual({ state: "no socket", pid: process.pid });
-    expect(await askRouter(answering(new RouterSilentError("s")))).toEqual({
+    expect(await askRouter(answering(new RouterSilentError("s", { seconds: 60 })))).toEqual({
       ...{ state: "silent", pid: process.pid, stopped: false },
     });
     closeSync(fd);

@@ -202,9 +202,14 @@ describe("the client", () => {
       failure: "not-running",
       message: expect.stringContaining(`nothing answers at ${none})`),
     });
-    expect(new RouterSilentError("s")).toMatchObject({
+    expect(new RouterSilentError("s", { stopped: 7 })).toMatchObject({
       failure: "no-answer",
-      message: "weave does not answer at s: stopped or overloaded; 'weave stop' ends it",
+      message: "weave does not answer at s: stopped by a signal; 'kill -CONT 7' continues it",
+    });
+    expect(new RouterSilentError("s", { seconds: 60 })).toMatchObject({
+      failure: "no-answer",
+      message:
+        "weave has not answered at s for 60 s: it hangs, or this host is overloaded; see 'weave doctor'",
     });
   });
 

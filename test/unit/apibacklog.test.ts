@@ -1,18 +1,40 @@
-// A router that hangs, and at which as many connections wait as its socket lets wait.
+// A router that takes no more connections, as many as its socket lets wait do wait; and one that is busy for long.
 import { expect, test } from "bun:test";
 import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { apiClient, RouterDownError, RouterSilentError } from "../../lib/api/client.ts";
 
-test("it is silent, and one that has ended is down", async () => {
+/** Run a program of `listen(path)` as a router: with the lock of its pid file. */
+async function routerOf(program: string) {
   const folder = mkdtempSync(join(tmpdir(), "weave-backlog-"));
   const path = join(folder, "weave.sock");
-  const program = `require("node:net").createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => console.log("listening"))`;
-  const router = Bun.spawn([process.execPath, "-e", program], { stdout: "pipe" });
+  const script = `const path = ${JSON.stringify(path)}; ${program}; console.log("listening");`;
+  const lock = ["flock", "--no-fork", join(folder, "weave.pid")];
+  const router = Bun.spawn([...lock, process.execPath, "-e", script], { stdout: "pipe" });
+  await router.stdout.getReader().read();
+  return {
+    path,
+    router,
+    async [Symbol.asyncDispose]() {
+      router.kill("SIGKILL");
+      await router.exited;
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+const ask = (path: string) => apiClient(path)("GET", "/status").catch((error) => error);
+
+test("a stopped one is silent, one that is continued answers, and one that has ended is down", async () => {
+  await using started = await routerOf(
+    `const answer = "HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\nconnection: close\\r\\n\\r\\nok";
+     const server = require("node:net").createServer((socket) => socket.once("data", () => socket.end(answer)));
+     await new Promise((done) => server.listen({ path, backlog: 1 }, done))`,
+  );
+  const { path, router } = started;
   const waiting: { end(): void }[] = [];
   try {
-    await router.stdout.getReader().read();
     router.kill("SIGSTOP");
     for (let isFull = false; !isFull; ) {
       const connected = Bun.connect({ unix: path, socket: { data() {} } });
@@ -23,20 +45,30 @@ test("it is silent, and one that has ended is down", async () => {
         },
       );
     }
-    const ask = () => apiClient(path)("GET", "/status").catch((error) => error);
-    expect(await ask()).toBeInstanceOf(RouterSilentError);
+    const silent = await ask(path);
+    expect(silent).toBeInstanceOf(RouterSilentError);
+    expect(silent.message).toEndWith(`: stopped by a signal; 'kill -CONT ${router.pid}' continues it`);
     // Removed, it takes no connections, whatever is bound to it.
     renameSync(path, `${path}.away`);
-    const away = await ask();
+    const away = await ask(path);
     expect([away instanceof RouterDownError, away instanceof RouterSilentError]).toEqual([true, false]);
     renameSync(`${path}.away`, path);
+    const answered = ask(path);
+    await Bun.sleep(200);
+    router.kill("SIGCONT");
+    expect(await answered).toBe("ok");
     router.kill("SIGKILL");
     await router.exited;
-    const ended = await ask();
+    const ended = await ask(path);
     expect([ended instanceof RouterDownError, ended instanceof RouterSilentError]).toEqual([true, false]);
   } finally {
     for (const socket of waiting) socket.end();
-    router.kill("SIGKILL");
-    rmSync(folder, { recursive: true });
   }
+});
+
+test("a busy one is waited for", async () => {
+  await using busy = await routerOf(
+    `Bun.serve({ unix: path, fetch() { Bun.sleepSync(7_000); return new Response("done"); } })`,
+  );
+  expect(await ask(busy.path)).toBe("done");
 });

@@ -219,7 +219,7 @@ describe("a router in the background", () => {
     await expect(daemon.whileRunning(Promise.reject(down))).rejects.toBe(down);
     expect(slept.mock.calls).toEqual([[5_000]]);
     slept.mockClear();
-    const silent = new client.RouterSilentError("silent");
+    const silent = new client.RouterSilentError("silent", { stopped: 7 });
     await expect(daemon.whileRunning(Promise.reject(silent))).rejects.toBe(silent);
     await expect(daemon.whileRunning(Promise.reject(new Error("refused")))).rejects.toThrow("refused");
     expect(slept.mock.calls).toEqual([]);

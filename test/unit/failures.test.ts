@@ -16,7 +16,7 @@ test.each([
   [new AgentNameError("x"), "usage", 2],
   [new NotRootError(), "not-root", 1],
   [new RouterDownError("x"), "not-running", 1],
-  [new RouterSilentError("x"), "no-answer", 1],
+  [new RouterSilentError("x", { stopped: 7 }), "no-answer", 1],
   [new ApiError(400, "x"), "refused", 1],
   [new StoreError("disk", "x"), "state-file", 3],
   [new Error("x"), "failed", 1],
