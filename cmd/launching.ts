@@ -1,5 +1,5 @@
 // Start of the router in the background, and its report: for launch and migrate.
-import { type ApiClient, ApiError, apiClient, NO_ANSWER } from "../lib/api/client.ts";
+import { type ApiClient, apiClient, type CallOptions } from "../lib/api/client.ts";
 import { logFile } from "../lib/api/paths.ts";
 import { Launched, type Shape } from "../lib/api/shapes.ts";
 import { systemClock } from "../lib/clock/clock.ts";
@@ -13,9 +13,9 @@ import {
   otherWarnings,
 } from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
-import { type Arguments, UsageError } from "./arguments.ts";
+import type { Arguments } from "./arguments.ts";
+import { awaitGrant } from "./granting.ts";
 import { warn } from "./output/output.ts";
-import { noAddressReason, waitReason, withProgress } from "./waiting.ts";
 
 // Variables that a daemon must not inherit: they load foreign code.
 const STRIPPED = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
@@ -53,29 +53,13 @@ export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>
   answer(args, Launched, launched, launchedText(launched));
 }
 
-/** Read --wait: seconds, undefined where it is not given. Throw UsageError. */
-export function waitSeconds({ options }: Pick<Arguments, "options">): number | undefined {
-  const text = options["wait"];
-  if (typeof text !== "string") return undefined;
-  if (!/^[1-9]\d{0,4}$/.test(text)) throw new UsageError(`--wait "${text}": should be seconds, 1 … 99999`);
-  return Number(text);
-}
-
-/** Wait until the range is divided; reject after so many seconds with the reason of the wait. */
+/** Wait until the range is divided; reject after so many seconds, or once the peers refuse this host, with the reason. */
 export async function awaitQuorum(
-  args: Arguments,
-  seconds: number,
+  args: Pick<Arguments, "options">,
+  seconds: number | undefined,
   api: ApiClient = apiClient(),
 ): Promise<void> {
-  try {
-    const ring = api("GET", "/ring", { timeoutMs: seconds * 1000 });
-    await withProgress(args, ring, () => waitReason(api));
-  } catch (error) {
-    if (!(error instanceof ApiError && error.status === NO_ANSWER)) throw error;
-    const why = await noAddressReason(api);
-    throw new Error(
-      `no quorum within ${seconds} s${why === undefined ? "" : `: ${why}`}; the router runs and keeps waiting`,
-      { cause: error },
-    );
-  }
+  const request = (options: CallOptions) => api("GET", "/ring", options);
+  const after = "; the router runs and keeps waiting";
+  await awaitGrant(args, api, { request, lack: "no quorum", seconds, after });
 }

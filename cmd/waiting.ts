@@ -1,5 +1,5 @@
 // Progress of long waits: on a terminal in a line that is replaced, elsewhere a line for each new text, none with --json.
-import { type ApiClient, ApiError, apiClient } from "../lib/api/client.ts";
+import { type ApiClient, apiClient } from "../lib/api/client.ts";
 import { printable } from "../lib/log/printable.ts";
 import type { Arguments } from "./arguments.ts";
 import { columnsOf } from "./output/fitting.ts";
@@ -83,15 +83,4 @@ export async function waitReason(api: ApiClient, id?: string): Promise<string> {
 /** Return a client whose calls show progress. */
 export function progressClient(args: Pick<Arguments, "options">, api: ApiClient = apiClient()): ApiClient {
   return (method, path, options) => withProgress(args, api(method, path, options), () => waitReason(api));
-}
-
-/** Return why no address of the default subnet can be allocated now; undefined if one can. */
-export async function noAddressReason(api: ApiClient): Promise<string | undefined> {
-  try {
-    await api("GET", "/ipinfo/available");
-    return undefined;
-  } catch (error) {
-    if (error instanceof ApiError) return error.message;
-    throw error;
-  }
 }

@@ -11,14 +11,14 @@ import {
 } from "../../lib/address/ipv4.ts";
 import { parseContainerCidr } from "../../lib/address/subnet.ts";
 import { parseWanted, type WantedAddress } from "../../lib/address/wanted.ts";
-import type { ApiClient } from "../../lib/api/client.ts";
+import type { ApiClient, CallOptions } from "../../lib/api/client.ts";
 import { Addresses } from "../../lib/api/shapes.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { answer } from "../answer.ts";
 import { type Arguments, UsageError } from "../arguments.ts";
+import { awaitGrant, waitSeconds } from "../granting.ts";
 import { warn } from "../output/output.ts";
-import { waitReason, withProgress } from "../waiting.ts";
 
 /** Help on ADDRESS for commands that release addresses. */
 export const RELEASED_ADDRESSES =
@@ -117,7 +117,12 @@ export async function acquire(
 ): Promise<Acquired> {
   const path = `/ip/${encodeURIComponent(id)}`;
   const fresh = () => got.filter((cidr) => !held.includes(formatCidr(cidr)));
-  const told = (answer: Promise<string>) => withProgress(args, answer, () => waitReason(api, id));
+  const lack = `no address for ${id}`;
+  const seconds = waitSeconds(args);
+  const granted = (method: "PUT" | "POST", subpath: string) => {
+    const request = (options: CallOptions) => api(method, `${path}${subpath}${QUERY[kind]}`, options);
+    return awaitGrant(args, api, { request, id, lack, seconds });
+  };
   const got: Cidr[] = [];
   try {
     for (const address of addresses) {
@@ -125,10 +130,10 @@ export async function acquire(
         const cidr = address.kind === "own" ? address.cidr : await inDefaultSubnet(api, address.address);
         refuseEdges(cidr);
         warnOfOverlap(cidr);
-        await told(api("PUT", `${path}/${formatCidr(cidr)}${QUERY[kind]}`));
+        await granted("PUT", `/${formatCidr(cidr)}`);
         got.push(cidr);
       } else {
-        const answer = (await told(api("POST", `${path}${subnetPath(address.subnet)}${QUERY[kind]}`))).trim();
+        const answer = (await granted("POST", subnetPath(address.subnet))).trim();
         if (answer === "cancelled") throw new Error(`container ${id} has ended`);
         got.push(parseCidr(answer));
       }

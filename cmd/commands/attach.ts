@@ -14,6 +14,7 @@ import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { WAIT_OPTION } from "../granting.ts";
 import { requireRoot } from "../main.ts";
 import { progressClient } from "../waiting.ts";
 import { acquire, answerAddresses, lookup, RELEASED_ADDRESSES, release } from "./addresses.ts";
@@ -38,6 +39,7 @@ export const attach: Command = {
       default: true,
       description: "Route multicast over the network",
     },
+    ...WAIT_OPTION,
     ...JSON_OPTION,
     "rewrite-hosts": {
       type: "boolean",

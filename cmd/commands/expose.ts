@@ -5,6 +5,7 @@ import { EXPOSE_ID } from "../../lib/host/names.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
+import { WAIT_OPTION } from "../granting.ts";
 import { progressClient } from "../waiting.ts";
 import {
   acquire,
@@ -36,6 +37,7 @@ export const expose: Command = {
       description: "Masquerade traffic between the network and the outside; off keeps source addresses",
     },
     "without-masquerade": { type: "boolean", default: false, description: "Same as --no-masquerade" },
+    ...WAIT_OPTION,
     ...JSON_OPTION,
   },
   examples: [

@@ -5,8 +5,10 @@ import { Peers, Primed } from "../../lib/api/shapes.ts";
 import { peerFault } from "../../lib/mesh/dial/named.ts";
 import { answer, JSON_OPTION, remark } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
+import { WAIT_OPTION, waitSeconds } from "../granting.ts";
+import { awaitQuorum } from "../launching.ts";
 import { write } from "../output/output.ts";
-import { progressClient, waitReason, withProgress } from "../waiting.ts";
+import { progressClient, withProgress } from "../waiting.ts";
 
 /** Return the form of peers for the API. */
 export function peersForm(peers: readonly string[]): URLSearchParams {
@@ -93,10 +95,9 @@ export const prime: Command = {
       does: "Attach a container once addresses can be allocated",
     },
   ],
-  options: JSON_OPTION,
+  options: { ...WAIT_OPTION, ...JSON_OPTION },
   async run(args) {
-    const api = apiClient();
-    await withProgress(args, api("GET", "/ring"), () => waitReason(api));
+    await awaitQuorum(args, waitSeconds(args));
     answer(args, Primed, { ready: true }, "");
   },
 };

@@ -7,6 +7,13 @@ import type { Log } from "../log/log.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { AllocatorStore } from "./saved.ts";
 
+/** Named peers that refuse this host, or that it refuses, for causes that waiting does not mend. */
+export interface RefusedPeers {
+  readonly peers: readonly { readonly name: string; readonly reason: string; readonly remedy: string }[];
+  /** Others that are not connected, and may be later. */
+  readonly others: boolean;
+}
+
 export interface AllocatorConfig {
   readonly ourName: PeerName;
   readonly ourUid: bigint;
@@ -21,6 +28,8 @@ export interface AllocatorConfig {
   readonly quorum: () => number;
   /** Peers that the user named and that have not been heard yet: they may know a ring. None unless given. */
   readonly unheard?: () => readonly string[];
+  /** None unless given. */
+  readonly refused?: () => RefusedPeers;
   /** Whether another host has our name: what is donated to that name may be for it. */
   readonly nameIsTaken?: () => boolean;
   /** Whether two hosts have this name. */

@@ -9,9 +9,17 @@ import {
   rangesOverlap,
 } from "../address/ipv4.ts";
 import type { Trouble } from "../sys/trouble.ts";
+import type { RefusedPeers } from "./config.ts";
 import type { AllocatorParts } from "./parts.ts";
 
-export const OBSTACLE_CAUSES = ["leaving", "out of range", "undivided", "unreachable", "exhausted"] as const;
+export const OBSTACLE_CAUSES = [
+  "leaving",
+  "out of range",
+  "undivided",
+  "refused",
+  "unreachable",
+  "exhausted",
+] as const;
 export type ObstacleCause = (typeof OBSTACLE_CAUSES)[number];
 
 export type AddressObstacle = Trouble<ObstacleCause>;
@@ -20,6 +28,7 @@ const REMEDIES: Record<ObstacleCause, string> = {
   leaving: "'weave stop' and then 'weave launch' join the network again",
   "out of range": "ask for a subnet within --ipalloc-range: 'weave status ipam' shows it",
   undivided: "launch and connect the other peers, or 'weave forget' those that are gone",
+  refused: "'weave status connections' says why",
   unreachable: "reconnect them, or 'weave rmpeer NAME' takes over from those that are gone for good",
   exhausted:
     "remove containers that are not needed ('weave ps'); a larger --ipalloc-range needs 'weave reset' on all hosts",
@@ -40,7 +49,7 @@ export function findObstacle(parts: Parts, subnet: Cidr): AddressObstacle | unde
   const outside = outOfRange(parts, subnet);
   if (outside !== undefined) return addressObstacle("out of range", outside);
   replicator.establish();
-  if (replicator.ring.empty) return addressObstacle("undivided", undividedReason(parts));
+  if (replicator.ring.empty) return undividedObstacle(parts);
   const hosts = hostRange(subnet);
   if (space.canAllocate(hosts, notAllocatable(parts))) return undefined;
   const donors = replicator.ring.donors(hosts.start, hosts.end, () => 1);
@@ -60,15 +69,32 @@ export function outOfRange(
   return `range ${formatCidr(subnet)} out of bounds: ${formatCidr(universe)}`;
 }
 
-/** Return why there is no ring yet, and how many of how many peers are known. */
+/** There is no ring yet: "refused" where only peers that were refused could make one. */
+function undividedObstacle(parts: Pick<Parts, "config" | "replicator">): AddressObstacle {
+  const { config, replicator } = parts;
+  const reason = undividedReason(parts);
+  const { peers, others } = config.refused?.() ?? NOBODY_REFUSED;
+  const { unheard } = replicator.bootstrap;
+  const [first] = peers;
+  if (!first || (others && !peers.some(({ name }) => unheard.includes(name))))
+    return addressObstacle("undivided", reason);
+  return { ...addressObstacle("refused", reason), remedy: first.remedy };
+}
+
+const NOBODY_REFUSED: RefusedPeers = { peers: [], others: false };
+
+/** Return why there is no ring yet, how many of how many peers are known, and which were refused. */
 export function undividedReason({ config, replicator }: Pick<Parts, "config" | "replicator">): string {
   const range = formatCidr(config.universe);
-  if (config.observer) return `no peer has told yet how the range ${range} is divided`;
   const { unheard } = replicator.bootstrap;
+  const { peers } = config.refused?.() ?? NOBODY_REFUSED;
+  const refused = peers.map(({ name, reason }) => `; ${name} refused: ${reason}`).join("");
+  if (config.observer) return `no peer has told yet how the range ${range} is divided${refused}`;
   const known = config.reachablePeers().length + 1;
   const what = `the peers have not divided the range ${range} yet: ${known} of ${config.quorum()} peers known`;
-  if (unheard.length === 0) return what;
-  return `${what}, waiting for ${unheard.join(", ")}, which may know the ring; 'weave forget' peers that are gone`;
+  const silent = unheard.filter((name) => !peers.some((each) => each.name === name));
+  if (silent.length === 0) return `${what}${refused}`;
+  return `${what}, waiting for ${silent.join(", ")}, which may know the ring; 'weave forget' peers that are gone${refused}`;
 }
 
 /** Return whether no peer, reachable or not, has a free address in a range. */

@@ -13,6 +13,7 @@ import { allocatorStore } from "../ipam/saved.ts";
 import { CHANNEL } from "../ipam/wire.ts";
 import { detached, guarded } from "../log/unexpected.ts";
 import { MUTE } from "../mesh/gossip.ts";
+import { refusedTargets } from "../mesh/report/targets.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { STARTED_MS } from "../sys/runtime.ts";
@@ -80,6 +81,7 @@ export async function startAddresses(
       nameIsTaken: () => mesh.collisions.nameIsTaken,
       isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
       reachablePeers: () => mesh.reachablePeers(),
+      refused: () => refusedTargets(mesh.maker.namedTargets()),
     },
     {
       clock,

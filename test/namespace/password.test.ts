@@ -1,5 +1,6 @@
 // Networks with a password: who is let in, and what is told to those who are not.
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { join } from "node:path";
 import { DIST, eventually, type Host, Hosts } from "../support/hosts.ts";
 import { addPod, type Pod, ping } from "../support/pods.ts";
 
@@ -131,3 +132,23 @@ test.each<[string, string[], string[], RegExp]>([
     expect(seen).toEqual([]);
   },
 );
+
+test("what waits for a peer with another password ends, and says which peer and why", async () => {
+  await b.weave("launch", "--password=one");
+  await a.weave("launch", "--password=two", b.ip);
+  const weave = (...args: string[]) => a.exec([join(DIST, "weave"), ...args]);
+  const netns = await hosts.pod("refused");
+  const why =
+    /: the peers have not divided the range 10\.32\.0\.0\/12 yet: 1 of 2 peers known; 10\.99\.0\.2 refused: .*password/;
+  const all = await Promise.all([
+    weave("attach", "blue", "--netns", netns),
+    weave("expose"),
+    weave("prime"),
+    weave("attach", "red", "--wait=1", "--netns", netns),
+  ]);
+  expect(all.map(({ code }) => code)).toEqual([1, 1, 1, 1]);
+  for (const { stderr } of all) expect(stderr).toMatch(why);
+  expect(all[0]?.stderr).toContain("no address for blue: the peers");
+  expect(all[3]?.stderr).toContain("no address for red within 1 s: the peers");
+  expect(await a.weave("ps")).not.toContain("10.32.");
+});

@@ -304,6 +304,32 @@ describe("an obstacle", () => {
     ]);
     const observer = onePeer({ config: { seed: [], observer: true } });
     expect(cause(observer)?.[1]).toBe("no peer has told yet how the range 10.32.0.0/26 is divided");
+    const of = (others: boolean, unheard: string[] = [], names = ["h9"]) => {
+      const peers = names.map((name) => ({ name, reason: "another password", remedy: "use one" }));
+      const config = {
+        seed: [],
+        quorum: () => 3,
+        unheard: () => unheard,
+        refused: () => ({ peers, others }),
+      };
+      const { allocator } = onePeer({ config });
+      const found = allocator.obstacle(SUBNET);
+      allocator.stop();
+      return found;
+    };
+    const refused = {
+      cause: "refused",
+      reason:
+        "the peers have not divided the range 10.32.0.0/26 yet: 1 of 3 peers known; h9 refused: another password",
+      remedy: "use one",
+    } as const;
+    expect(of(false)).toEqual(refused);
+    expect(of(true, ["h9"])).toEqual(refused);
+    expect(of(true)).toMatchObject({ cause: "undivided", reason: refused.reason });
+    expect(of(true, ["h8"])?.reason).toMatch(
+      /: 1 of 3 peers known, waiting for h8, which .* gone; h9 refused/,
+    );
+    expect(of(false, [], [])?.cause).toBe("undivided");
     const leaving = plain.allocator.shutdown();
     expect(cause(plain)?.[0]).toBe("leaving");
     await leaving;

@@ -1,7 +1,8 @@
 // Commands that wait: when they say why, and how long they do.
 import { afterEach, beforeEach, describe, expect, jest, spyOn, test } from "bun:test";
+import { awaitGrant, waitSeconds } from "../../cmd/granting.ts";
 import * as launching from "../../cmd/launching.ts";
-import { noAddressReason, progress, progressClient, waitReason, withProgress } from "../../cmd/waiting.ts";
+import { progress, progressClient, waitReason, withProgress } from "../../cmd/waiting.ts";
 import { type ApiClient, ApiError, type CallOptions } from "../../lib/api/client.ts";
 
 let err: string[];
@@ -109,14 +110,71 @@ test("the reason of a wait is the first that the router names, of one holder or 
   expect(calls.map(([, options]) => options)).toEqual(Array(3).fill({ timeoutMs: 1_000 }));
 });
 
-test("why there is no address now: none where one can be had; what is no answer is an error", async () => {
-  expect(await noAddressReason(client({ "/ipinfo/available": "" }).api)).toBeUndefined();
-  expect(await noAddressReason(client({ "/ipinfo/available": new ApiError(503, "no quorum") }).api)).toBe(
-    "no quorum",
-  );
-  await expect(noAddressReason(client({ "/ipinfo/available": new Error("down") }).api)).rejects.toThrow(
-    "down",
-  );
+const obstacle = (cause: string, reason: string) =>
+  new ApiError(503, JSON.stringify({ cause, reason, remedy: "mend it" }));
+
+describe("what peers have to grant", () => {
+  beforeEach(() => void jest.useFakeTimers());
+  afterEach(() => void jest.useRealTimers());
+  const pass = async (seconds: number) => {
+    for (let i = 0; i < seconds; i++) {
+      jest.advanceTimersByTime(1_000);
+      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    }
+  };
+  const json = { options: { json: true } };
+  const begin = (answers: Record<string, string | Error>) => {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const request = () => promise;
+    const grant = awaitGrant(json, client(answers).api, { request, lack: "no address", seconds: undefined });
+    return { grant: grant.catch(({ message }) => message), resolve };
+  };
+
+  test("is given up once those who could grant it have refused this host, and go on doing so", async () => {
+    const answers: Record<string, string | Error> = { "/ipinfo/available": obstacle("refused", "no") };
+    const { grant } = begin(answers);
+    await pass(4);
+    answers["/ipinfo/available"] = obstacle("undivided", "not yet");
+    await pass(2);
+    answers["/ipinfo/available"] = obstacle("refused", "b refused: another password");
+    await pass(4);
+    expect(await Promise.race([grant, "waiting"])).toBe("waiting");
+    await pass(1);
+    expect(await grant).toBe("no address: b refused: another password; mend it");
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test.each([
+    obstacle("undivided", "not yet"),
+    new ApiError(503, "of an older router"),
+    new Error("down"),
+    "ok",
+  ])("is waited for without a limit where that is of use: %s", async (available) => {
+    const { grant, resolve } = begin({ "/ipinfo/available": available });
+    await pass(300);
+    resolve("10.32.0.1/12");
+    expect(await grant).toBe("10.32.0.1/12");
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test("is not there within a time: with the reason, or what was waited for", async () => {
+    const late = async (answers: Record<string, string | Error>) => {
+      const { promise: request, reject } = Promise.withResolvers<string>();
+      const grant = awaitGrant(json, client(answers).api, {
+        request: () => request,
+        ...{ id: "c", lack: "no address for c", seconds: 3 },
+      }).catch(({ message }) => message);
+      await pass(3);
+      reject(new ApiError(504, "late"));
+      return grant;
+    };
+    expect(await late({ "/ipinfo/available": obstacle("undivided", "1 of 2") })).toBe(
+      "no address for c within 3 s: 1 of 2",
+    );
+    expect(await late({ "/ipinfo/available": "ok", "/ipinfo/waits/c": "asking b\n" })).toBe(
+      "no address for c within 3 s: asking b",
+    );
+  });
 });
 
 describe("launch --wait", () => {
@@ -125,31 +183,29 @@ describe("launch --wait", () => {
     ["1", 1],
     ["99999", 99_999],
   ])("%s", (given, seconds) => {
-    expect(launching.waitSeconds({ options: { wait: given } as never })).toBe(seconds as never);
+    expect(waitSeconds({ options: { wait: given } as never })).toBe(seconds as never);
   });
 
   test.each(["0", "", "01", "1.5", "-1", "100000", "1s"])('"%s" is no number of seconds', (wait) => {
-    expect(() => launching.waitSeconds({ options: { wait } })).toThrow(`--wait "${wait}": should be seconds`);
+    expect(() => waitSeconds({ options: { wait } })).toThrow(`--wait "${wait}": should be seconds`);
   });
 
   test("waits so many seconds for the ring, and says why there is none", async () => {
     const { api, calls } = client({ "/ring": "" });
-    await launching.awaitQuorum({ options: {}, positionals: [] }, 30, api);
+    await launching.awaitQuorum({ options: {} }, 30, api);
     expect(calls).toEqual([["/ring", { timeoutMs: 30_000 }]]);
     const late = client({
       "/ring": new ApiError(504, "no answer"),
-      "/ipinfo/available": new ApiError(503, "1 of 3 peers"),
+      "/ipinfo/available": obstacle("undivided", "1 of 3 peers"),
     });
-    await expect(launching.awaitQuorum({ options: {}, positionals: [] }, 30, late.api)).rejects.toThrow(
+    await expect(launching.awaitQuorum({ options: {} }, 30, late.api)).rejects.toThrow(
       "no quorum within 30 s: 1 of 3 peers; the router runs and keeps waiting",
     );
   });
 
   test("another failure is passed on as it is", async () => {
     const failing = client({ "/ring": new ApiError(500, "broken") });
-    await expect(launching.awaitQuorum({ options: {}, positionals: [] }, 1, failing.api)).rejects.toThrow(
-      "broken",
-    );
+    await expect(launching.awaitQuorum({ options: {} }, 1, failing.api)).rejects.toThrow("broken");
     expect(failing.calls.length).toBe(1);
   });
 });

@@ -18,6 +18,16 @@ export interface TargetReport {
   Peer?: { Name: string; NickName: string };
 }
 
+/** Return the named peers that were refused, and whether others may still connect. */
+export function refusedTargets(named: readonly NamedTarget[]) {
+  const targets = named.map(targetState);
+  const peers = targets.flatMap(({ State, Target: name, Reason: reason, Advice: remedy }) =>
+    State === "refused" ? { name, reason, remedy } : [],
+  );
+  const others = targets.some(({ State }) => ["connecting", "failed", "unresolved"].includes(State));
+  return { peers, others };
+}
+
 /** Return the report on one named peer. */
 export function targetState({ name, address, unresolved, connection, target }: NamedTarget): TargetReport {
   const peer = connection?.knownRemote;
