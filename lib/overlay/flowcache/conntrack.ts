@@ -1,5 +1,5 @@
-// Settings of conntrack that the flow cache needs while the packet filter sees bridged packets. Which of them were off before is noted
-// in the kernel, beside the programs that need them: whoever removes those puts the settings back, whichever process made them.
+// Settings of conntrack that the flow cache needs. Which of them were off before is noted in the kernel, beside the programs that need
+// them: whoever removes those puts the settings back, whichever process made them.
 import type { BpfMap } from "../../bpf/map.ts";
 import { type SysctlChange, Sysctls } from "../../host/reconcile/sysctls.ts";
 import { sysctlGet, sysctlSet } from "../../host/sysctl.ts";
@@ -7,7 +7,8 @@ import { CONTROL } from "./maps.ts";
 
 /**
  * conntrack sees few of the packets of a cached TCP connection: what is beyond the windows that it knows of would be invalid, and the
- * reset of such a connection.
+ * reset of such a connection. Others decide whether it sees bridged packets at all, and a connection that is then cached would stall
+ * until the router has noticed: they are needed before.
  */
 const NAMES = [
   "net/netfilter/nf_conntrack_tcp_be_liberal",
@@ -17,14 +18,11 @@ const [OFF, ON] = ["0", "1"];
 
 type Control = BpfMap<number, number>;
 
-/** The settings as desired state, where `needed` says so. */
+/** The settings as desired state. */
 export class LooseConntrack extends Sysctls {
-  constructor(
-    private readonly control: Control,
-    needed: () => boolean,
-  ) {
+  constructor(private readonly control: Control) {
     const wanted = NAMES.map((name) => ({ name, value: ON }));
-    super("conntrack of cached flows", ["settings"], () => (needed() ? wanted : []));
+    super("conntrack of cached flows", ["settings"], () => wanted);
   }
 
   override apply(changes: readonly SysctlChange[]): void {

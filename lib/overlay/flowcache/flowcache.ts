@@ -84,13 +84,13 @@ export class FlowCache {
   /** Kernel state to keep. */
   keepers(): Keeper[] {
     return [
+      keeper(new LooseConntrack(this.maps.control)),
       {
         name: "flow cache mode",
         sources: ["silent", "links"],
         glance: () => `${sysctlGet(BRIDGED)} ${this.datapath.portName}`,
         reconcile: () => this.#follow(),
       },
-      keeper(new LooseConntrack(this.maps.control, () => this.#filtered)),
       keeper(this.#hooks),
     ];
   }
@@ -168,9 +168,7 @@ export class FlowCache {
 
   /** Let the programs ask for the packet filter's mark where that sees bridged packets. */
   #follow(): [] {
-    const filtered = sysctlGet(BRIDGED) === "1" || linkByName(this.nl, BRIDGE)?.bridge?.filtered === true;
-    if (this.#filtered && !filtered) restoreConntrack(this.maps.control);
-    this.#filtered = filtered;
+    this.#filtered = sysctlGet(BRIDGED) === "1" || linkByName(this.nl, BRIDGE)?.bridge?.filtered === true;
     const mode = MODE.on | (this.#filtered ? MODE.filtered : 0);
     this.maps.control.set(CONTROL.overlay, linkByName(this.nl, this.datapath.portName)?.index ?? 0);
     if (this.maps.control.get(CONTROL.mode) !== mode) this.maps.control.set(CONTROL.mode, mode);
