@@ -102,7 +102,6 @@ describe.each(["nft", "legacy"] as const)("iptables-%s", (variant) => {
     await other.weave("launch", "--ipalloc-init=observer", host.ip);
     await eventually("nothing is left", leftovers, (left) => left === "");
     await flow.flows();
-    expect(flow.sent).toBeGreaterThan(50);
     expect(flow.lost).toBeLessThanOrEqual(1);
     await eventually("the state is renamed", () => existsSync(state("weave-netdata.db.migrated")), Boolean);
     expect(existsSync(state("weave-netdata.db"))).toBe(false);
