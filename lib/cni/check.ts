@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { formatCidr, formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../address/ipv4.ts";
 import { parsed } from "../address/schema.ts";
 import type { Inspected } from "../host/inspect.ts";
+import { isVethAlias, ownerOf, vethAlias } from "../host/names.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { CniError, CODE } from "./error.ts";
@@ -32,7 +33,7 @@ const Result = v.object({
 /** Throw CniError for the first difference. */
 export function checkAttachment(
   config: CniConfig,
-  { netns, ifName }: Environment,
+  { netns, ifName, containerId }: Environment,
   found: Inspected | undefined,
 ): void {
   const where = `interface ${ifName} in ${netns}`;
@@ -41,6 +42,13 @@ export function checkAttachment(
   };
   if (!found) throw new CniError(CODE.checkFailed, `interface ${ifName} is missing from ${netns}`);
   const { link, port, bridge } = found;
+  const alias = port?.alias;
+  if (isVethAlias(alias) && alias !== vethAlias({ network: config.name, containerId, ifName })) {
+    const owner = ownerOf(alias);
+    const network = owner?.network === undefined ? "no network of CNI" : `network ${owner.network}`;
+    const whose = owner ? `container ${owner.containerId} on ${network}` : "another container";
+    fail(`is of ${whose}, not of ${containerId} on ${config.name}`);
+  }
   if (!link.up) fail("is down");
   if (!port) fail("has no other end on this host");
   else if (bridge !== config.bridge)

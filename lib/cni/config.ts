@@ -109,6 +109,9 @@ const Args = v.object({
 /** Each takes an entry of a kernel map for each container. */
 const MAX_ALLOWED = 60;
 
+/** The attachments that a GC keeps. Without it, which is not an empty list, it would release all that are in use. */
+const VALID = "cni.dev/valid-attachments";
+
 const Config = v.object({
   cniVersion: v.optional(v.string(), UNSAID_VERSION),
   name: v.optional(v.pipe(v.string(), v.regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "not a valid network name"))),
@@ -139,10 +142,11 @@ const Config = v.object({
   runtimeConfig: v.nullish(RuntimeConfig, {}),
   args: v.nullish(Args, {}),
   prevResult: v.optional(v.record(v.string(), v.unknown())),
-  "cni.dev/valid-attachments": v.nullish(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
+  /** Go writes an empty list as null. */
+  [VALID]: v.nullish(v.array(v.object({ containerID: v.string(), ifname: v.string() }))),
 });
 
-export type CniConfig = v.InferOutput<typeof Config>;
+export type CniConfig = v.InferOutput<typeof Config> & { readonly name: string };
 
 /**
  * What users ask for, for a container. A DEL reads none of it: an ADD that was refused for it is followed by a DEL, which the
@@ -172,12 +176,16 @@ export function parseConfig(text: string | undefined, command = ""): CniConfig {
       `network configuration: ${path ? `${path}: ` : ""}${issue.message}`,
     );
   }
-  const config = result.output;
+  const required = (key: "name" | typeof VALID, what: string) =>
+    new CniError(CODE.invalidConfig, `network configuration: ${key}: required${what}, but not set`);
+  const { name, ...config } = result.output;
   if (config.isGateway)
     throw new CniError(CODE.unsupportedField, "isGateway: Gateway functionality not supported");
   if (config.ipMasq)
     throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
-  return config;
+  if (name === undefined) throw required("name", "");
+  if (command === "GC" && config[VALID] === undefined) throw required(VALID, " by GC");
+  return { ...config, name };
 }
 
 function withoutWishes(json: unknown): unknown {

@@ -158,7 +158,7 @@ function routerSource(config: CniConfig, environment: Environment, api: ApiClien
       const form = new URLSearchParams();
       for (const { containerID, ifname } of config["cni.dev/valid-attachments"] ?? [])
         form.append("valid", `${containerID}/${ifname}`);
-      const network = encodeURIComponent(config.name ?? "");
+      const network = encodeURIComponent(config.name);
       await api("POST", `/gc/${network}`, { form, timeoutMs: RELEASE_TIMEOUT_MS });
     },
   };
@@ -179,7 +179,7 @@ function containerRoute({
 }
 
 /** Return the router's key of an attachment, beside the container's id. */
-function attachmentName({ name = "" }: CniConfig, { ifName }: Environment): string {
+function attachmentName({ name }: CniConfig, { ifName }: Environment): string {
   return `${name}/${ifName}`;
 }
 

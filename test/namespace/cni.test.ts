@@ -426,6 +426,11 @@ describe("CHECK", () => {
     if (!port || !inner) throw new Error("no interfaces");
     const gateway = /via (\S+)/.exec((await change("route")).stdout)?.[1] ?? "";
     expect(await check()).toBe("");
+    const other = await host.cni("CHECK", { ...CONFIG, name: "other", prevResult }, { id: "check", netns });
+    expect(JSON.parse(other.stdout)).toMatchObject({
+      code: 101,
+      msg: `interface eth0 in ${netns} is of container check on network weave, not of check on other`,
+    });
     await change("route", "del", "default");
     expect(await check()).toMatch(/^101 interface \S+ in \S+ lacks the route to 0\.0\.0\.0\/0 via 10\./);
     await change("route", "add", "default", "via", gateway);
@@ -547,6 +552,16 @@ describe("one container with two interfaces", () => {
     await eventually("the address is released", owned, (held) => !held["blind"]?.includes(first.address));
     await host.cni("DEL", CONFIG, { id: "blind", netns: alike, ifName: "eth1" });
   });
+});
+
+test("DEL after the network was renamed removes the interface, and its address is released", async () => {
+  const netns = await hosts.pod("renamed");
+  await add("renamed", netns);
+  expect(await host.cni("DEL", { ...CONFIG, name: "other" }, { id: "renamed", netns })).toMatchObject({
+    ...{ code: 0, stdout: "" },
+  });
+  await linkGone(netns);
+  await eventually("the address is free", owned, (holders) => !("renamed" in holders));
 });
 
 test("GC releases what the runtime does not list and no link has, in its own network", async () => {

@@ -46,6 +46,7 @@ import {
 import { AlreadyAttachedError, NoGatewayError } from "../../lib/host/attach.ts";
 import type { ContainerWork } from "../../lib/host/containerwork.ts";
 import type { Inspected } from "../../lib/host/inspect.ts";
+import { vethAlias } from "../../lib/host/names.ts";
 import { parseSender } from "../../lib/host/ports/binding.ts";
 import { NetnsError } from "../../lib/sys/netns.ts";
 
@@ -150,7 +151,8 @@ describe("variables", () => {
 
 describe("configurations", () => {
   test("have defaults", () => {
-    expect(parseConfig("{}")).toEqual({
+    expect(parseConfig('{"name":"net"}')).toEqual({
+      name: "net",
       ...{ cniVersion: "0.1.0", bridge: "weave", mtu: 0, allowedAddresses: [], hairpinMode: true },
       ...{ isGateway: false, ipMasq: false, ipam: { type: "" }, args: {} },
       runtimeConfig: { portMappings: [], ips: [] },
@@ -160,6 +162,8 @@ describe("configurations", () => {
   test.each<[string, unknown, number, string]>([
     ["a list", [], 7, "a list, not an object"],
     ["a number", 5, 7, "network configuration"],
+    ["nothing", {}, 7, "name: required, but not set"],
+    ["an empty name", { name: "" }, 7, "name: not a valid network name"],
     ["a bad name", { name: "-a" }, 7, "name: not a valid network name"],
     ["no bridge", { bridge: "" }, 7, "bridge: is empty"],
     ["a long bridge", { bridge: "b".repeat(16) }, 7, "bridge: too long"],
@@ -192,7 +196,7 @@ describe("configurations", () => {
 
   test("are bounded, and JSON", () => {
     expect(errorOf(() => parseConfig(undefined))).toEqual([6, "network configuration longer than 1 MiB"]);
-    const padded = (length: number) => `{}${" ".repeat(length - 2)}`;
+    const padded = (length: number) => `{"name":"net"}`.padEnd(length);
     expect(errorOf(() => parseConfig(padded(1 << 20)))).toBeUndefined();
     expect(errorOf(() => parseConfig(padded((1 << 20) + 1)))).toEqual([
       6,
@@ -201,7 +205,12 @@ describe("configurations", () => {
     expect(errorOf(() => parseConfig("{"))?.[0]).toBe(6);
     expect(
       parseConfig(
-        JSON.stringify({ mtu: 65_535, bridge: "b".repeat(15), allowedAddresses: Array(60).fill("10.0.0.1") }),
+        JSON.stringify({
+          name: "net",
+          mtu: 65_535,
+          bridge: "b".repeat(15),
+          allowedAddresses: Array(60).fill("10.0.0.1"),
+        }),
       ).mtu,
     ).toBe(65_535);
   });
@@ -312,6 +321,35 @@ describe("results", () => {
     for (const bad of [{}, { ips: [{ address: "x" }] }, { ip4: { ip: "10.0.0.1/33" } }])
       expect(errorOf(() => read(bad))?.[0]).toBe(6);
     expect(errorOf(() => parseAddressing("{", "p"))?.[0]).toBe(6);
+  });
+});
+
+describe("CHECK finds whose an interface is", () => {
+  const of = (alias: string | undefined, name = "net", containerId = "c1") =>
+    errorOf(() =>
+      checkAttachment(
+        { bridge: "weave", name } as never,
+        { netns: "/n", ifName: "eth0", containerId } as never,
+        {
+          ...{ link: { name: "eth0", up: true }, port: { name: "veth1", up: true, alias } },
+          ...{ bridge: "weave", addresses: [], routes: [] },
+        } as unknown as Inspected,
+      ),
+    );
+  const long = "n".repeat(250);
+
+  test("ours, one that is not named, or that others have named", () => {
+    for (const alias of ["net/c1/eth0", undefined, "uplink"]) expect(of(alias)).toBeUndefined();
+    expect(of(vethAlias({ network: long, containerId: "c1", ifName: "eth0" }), long)).toBeUndefined();
+  });
+
+  test.each([
+    ["other/c1/eth0", "container c1 on network other"],
+    ["net/c2/eth0", "container c2 on network net"],
+    ["/c1/eth0", "container c1 on no network of CNI"],
+    [vethAlias({ network: long, containerId: "c1", ifName: "eth0" }), "another container"],
+  ])("that of another attachment: %s", (alias, whose) => {
+    expect(of(alias)).toEqual([101, `interface eth0 in /n is of ${whose}, not of c1 on net`]);
   });
 });
 
@@ -792,7 +830,7 @@ describe("a call of the plugin", () => {
       1,
       expect.objectContaining({ code: 2 }),
     ]);
-    expect(await run('{"cniVersion":"0.3.2"}')).toEqual([
+    expect(await run('{"cniVersion":"0.3.2","name":"net"}')).toEqual([
       1,
       expect.objectContaining({
         cniVersion: "1.1.0",
@@ -801,12 +839,27 @@ describe("a call of the plugin", () => {
       }),
     ]);
     // There is an interface of that name.
-    expect(await run('{"cniVersion":"0.4.0"}')).toEqual([
+    expect(await run('{"cniVersion":"0.4.0","name":"net"}')).toEqual([
       1,
       { cniVersion: "0.4.0", code: 4, msg: "CNI_IFNAME: /n has an interface eth0 already" },
     ]);
-    expect(await run('{"cniVersion":"0.4.0"}', { CNI_COMMAND: "DEL" })).toEqual([0, null]);
-    expect(await run("{}", { CNI_COMMAND: "GC" })).toEqual([0, null]);
+    expect(await run('{"cniVersion":"0.4.0","name":"net"}', { CNI_COMMAND: "DEL" })).toEqual([0, null]);
+    for (const CNI_COMMAND of ["ADD", "DEL", "CHECK", "STATUS", "GC"])
+      expect(await run("{}", { CNI_COMMAND })).toEqual([
+        1,
+        { cniVersion: "1.1.0", code: 7, msg: "network configuration: name: required, but not set" },
+      ]);
+    const gc = (config: object) => run(JSON.stringify({ name: "net", ...config }), { CNI_COMMAND: "GC" });
+    expect(await gc({ "cni.dev/valid-attachments": null })).toEqual([0, null]);
+    // It would release what is in use.
+    expect(await gc({})).toEqual([
+      1,
+      {
+        cniVersion: "1.1.0",
+        code: 7,
+        msg: "network configuration: cni.dev/valid-attachments: required by GC, but not set",
+      },
+    ]);
   });
 
   test.each<[string, { readonly CNI_ARGS?: string; readonly [key: string]: unknown }]>([
@@ -840,7 +893,7 @@ describe("a call of the plugin", () => {
   test("is run by the router where it sees the same namespace, and allocates itself", async () => {
     const { api } = router();
     const signal = new AbortController().signal;
-    const call = (namespace: string, input = "{}", netns = "/proc/self/ns/net") =>
+    const call = (namespace: string, input = '{"name":"net"}', netns = "/proc/self/ns/net") =>
       runInRouter(
         { variables: { ...variables, CNI_COMMAND: "DEL", CNI_NETNS: netns }, input, namespace },
         api,
@@ -850,11 +903,14 @@ describe("a call of the plugin", () => {
     const inode = (await Bun.file("/proc/self/ns/net").stat()).ino;
     expect(await call(String(inode))).toEqual({ output: "", code: 0 });
     expect(await call("1")).toBeUndefined();
-    expect(await call("", "{}", "/nowhere")).toEqual({ output: "", code: 0 });
-    expect(await call(String(inode), '{"ipam":{"type":"host-local"}}')).toBeUndefined();
+    expect(await call("", undefined, "/nowhere")).toEqual({ output: "", code: 0 });
+    expect(await call(String(inode), '{"name":"net","ipam":{"type":"host-local"}}')).toBeUndefined();
     // Fields that a DEL does not read do not tell who owns the attachment.
-    expect(await call(String(inode), '{"ipam":{"type":"host-local"},"args":7}')).toBeUndefined();
-    expect(await call(String(inode), '{"ipam":{"type":"weave-ipam"}}')).toEqual({ output: "", code: 0 });
+    expect(await call(String(inode), '{"name":"net","ipam":{"type":"host-local"},"args":7}')).toBeUndefined();
+    expect(await call(String(inode), '{"name":"net","ipam":{"type":"weave-ipam"}}')).toEqual({
+      output: "",
+      code: 0,
+    });
     expect((await call(String(inode), "{"))?.code).toBe(1);
   });
 });

@@ -14,7 +14,7 @@ import { matchAddress, matchLink, matchLocalAddress } from "../../lib/netlink/nf
 
 const environment = (args = "") => readEnvironment({ CNI_COMMAND: "GC", CNI_ARGS: args });
 const read = (config: object, args?: string) =>
-  wanted(parseConfig(JSON.stringify(config)), environment(args));
+  wanted(parseConfig(JSON.stringify({ name: "net", ...config })), environment(args));
 const text = ({ addresses, mac }: ReturnType<typeof wanted>) =>
   [...addresses.map(({ cidr, hasPrefix }) => `${formatCidr(cidr)}${hasPrefix ? "" : "?"}`), mac ?? "-"].join(
     " ",
@@ -79,7 +79,7 @@ test("host ports: TCP unless said, one address or all, none of IPv6", () => {
     { hostPort: 91, containerPort: 91, hostIP: "::" },
   ];
   const ports = hostPortsOf(
-    parseConfig(JSON.stringify({ runtimeConfig: { portMappings } })),
+    parseConfig(JSON.stringify({ name: "net", runtimeConfig: { portMappings } })),
     parseIPv4("10.32.0.5"),
   );
   expect(ports.map((port) => `${hostPortText(port)} ${targetText(port)}`)).toEqual([
