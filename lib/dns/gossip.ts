@@ -6,16 +6,30 @@ import { encodeNames } from "./wire.ts";
 
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
-/** Entries to join while a peer does not read; above this, all entries are sent. */
+/** Entries to join while a peer does not read, or of one message; above this, all entries are sent. */
 const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 
 /** Entries by entryKey(). */
 export type Keyed = ReadonlyMap<string, Entry>;
 
-/** Add entries to `keyed`, and return it. */
-export function addTo(keyed: Map<string, Entry>, entries: readonly Entry[]): Keyed {
-  for (const entry of entries) keyed.set(entryKey(entry), entry);
-  return keyed;
+/** Entries of one message to pass on. */
+export class Gathered {
+  #some: Map<string, Entry> | undefined = new Map();
+
+  /** Undefined where there are so many that all entries are sent. */
+  get some(): Keyed | undefined {
+    return this.#some;
+  }
+
+  get isEmpty(): boolean {
+    return this.#some?.size === 0;
+  }
+
+  add(entries: readonly Entry[]): this {
+    for (const entry of entries) this.#some?.set(entryKey(entry), entry);
+    if (this.#some && this.#some.size > MAX_JOINED) this.#some = undefined;
+    return this;
+  }
 }
 
 export class NamesGossip implements GossipData {

@@ -20,7 +20,7 @@ import {
   TOMBSTONE_S,
   tombstoned,
 } from "./entry.ts";
-import { addTo, type Keyed, NamesGossip } from "./gossip.ts";
+import { Gathered, NamesGossip } from "./gossip.ts";
 import { fullyQualified, isInDomain } from "./name.ts";
 import { ClockSkew, correction, unsoundness } from "./received.ts";
 import type { NamesStore } from "./saved.ts";
@@ -30,8 +30,6 @@ import { readNames } from "./wire.ts";
 const MAX_ENTRIES = 16 * MAX_ENTRIES_PER_PEER;
 /** Names that others say are ours, and that we do not know, take no more than this of our own room. */
 const MAX_ALLEGED = MAX_ENTRIES_PER_PEER / 2;
-/** Entries taken in between two steps. */
-const STEP = 128;
 /**
  * Time from the loss of a peer until its names are forgotten: its containers may run on while its router restarts. A name that is
  * forgotten too early comes back only with periodic gossip, as peers that can still reach its host do not broadcast it again.
@@ -218,7 +216,7 @@ export class Nameserver implements Gossiper {
 
   *onGossip(message: Uint8Array, from: PeerName): Work<GossipData | undefined> {
     const { fresh } = yield* this.#receive(message, from);
-    return fresh.size > 0 ? this.#data(fresh) : undefined;
+    return fresh.isEmpty ? undefined : this.#data(fresh);
   }
 
   *onBroadcast(source: PeerName, message: Uint8Array): Work<GossipData> {
@@ -230,34 +228,32 @@ export class Nameserver implements Gossiper {
     return new NamesGossip(undefined, this.entries, () => this.#now());
   }
 
-  *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Keyed; received: Keyed }> {
-    const { timestamp, entries } = yield* readNames(message);
-    const refusal = this.#skew.refuses(from, timestamp, this.#now(), this.dependencies.clock.now());
-    if (refusal !== undefined) {
-      // The connection stays: once the clocks agree, the peer's periodic gossip is taken.
-      this.#warn(`skew ${from}`, refusal);
-      return { fresh: new Map(), received: new Map() };
-    }
-    const corrected: Entry[] = [];
-    const received = new Map<string, Entry>();
-    const fresh = new Map<string, Entry>();
-    for (let at = 0; at < entries.length; at += STEP) {
-      const part = this.#judge(entries.slice(at, at + STEP), corrected);
-      addTo(received, part);
+  /** Take names in as they are decoded: those of a long message are never in memory together. */
+  *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Gathered; received: Gathered }> {
+    const [fresh, received, corrected] = [new Gathered(), new Gathered(), new Gathered()];
+    const timestamp = yield* readNames(message, ({ timestamp, entries }) => {
+      if (this.#isRefused(from, timestamp)) return;
+      const part = this.#judge(entries, corrected);
+      received.add(part);
       // A peer gossips old tombstones until it sweeps: taken here, they would return to it after that.
       const now = this.#now();
-      addTo(
-        fresh,
-        this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)),
-      );
-      yield;
-    }
-    if (corrected.length > 0) this.#broadcast(corrected);
+      fresh.add(this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)));
+    });
+    // Also where there are no names.
+    this.#isRefused(from, timestamp);
+    if (!corrected.isEmpty) this.#channel?.broadcast(this.#data(corrected));
     return { fresh, received };
   }
 
+  /** Return true while the clock of a peer is wrong. The connection stays: its periodic gossip is taken once the clocks agree. */
+  #isRefused(from: PeerName, timestamp: number): boolean {
+    const refusal = this.#skew.refuses(from, timestamp, this.#now(), this.dependencies.clock.now());
+    if (refusal !== undefined) this.#warn(`skew ${from}`, refusal);
+    return refusal !== undefined;
+  }
+
   /** What of these entries is taken in; those of ours that are wrong are put right, and noted. */
-  #judge(entries: readonly Entry[], corrected: Entry[]): Entry[] {
+  #judge(entries: readonly Entry[], corrected: Gathered): Entry[] {
     const { ourName, isKnownPeer } = this.config;
     const now = this.#now();
     return entries
@@ -267,7 +263,7 @@ export class Nameserver implements Gossiper {
         // Nothing that we say supersedes it; others forget it once it is a tombstone, and hear of us again.
         if (entry.version === MAX_VERSION) return [];
         const ours = correction(this.entries.get(entry), entry, now);
-        if (ours) corrected.push(ours);
+        if (ours) corrected.add([ours]);
         return ours ?? entry;
       });
   }
@@ -311,7 +307,7 @@ export class Nameserver implements Gossiper {
   }
 
   #broadcast(entries: readonly Entry[]): void {
-    if (entries.length > 0) this.#channel?.broadcast(this.#data(addTo(new Map(), entries)));
+    if (entries.length > 0) this.#channel?.broadcast(this.#data(new Gathered().add(entries)));
   }
 
   #remove(unwanted: (entry: Entry) => boolean): void {
@@ -320,8 +316,8 @@ export class Nameserver implements Gossiper {
     });
   }
 
-  #data(entries: Keyed): NamesGossip {
-    return new NamesGossip(entries, this.entries, () => this.#now());
+  #data({ some }: Gathered): NamesGossip {
+    return new NamesGossip(some, this.entries, () => this.#now());
   }
 
   #now(): number {

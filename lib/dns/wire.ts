@@ -2,7 +2,7 @@
 import { atOnce, type Work } from "../clock/slices.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { GobEncoder } from "../gob/encoder.ts";
-import { int, int64, slice, string, struct, uint, uint64 } from "../gob/type.ts";
+import { type GobValue, int, int64, slice, string, struct, uint, uint64 } from "../gob/type.ts";
 import { nameFromNumber, nameToNumber } from "../mesh/name.ts";
 import { compareEntries, type Entry } from "./entry.ts";
 
@@ -18,9 +18,6 @@ const EntryType = struct("Entry", {
   Tombstone: int64,
 });
 const GossipType = struct("GossipData", { Timestamp: int(53), Entries: slice(EntryType, "Entries") });
-
-/** Entries between two steps. */
-const STEP = 256;
 
 export interface NamesMessage {
   /** Seconds since the epoch at the sender. */
@@ -44,27 +41,37 @@ export function encodeNames(message: NamesMessage, encoder = new GobEncoder()): 
 }
 
 /**
- * Decodes names in steps. Versions and tombstones may be any 64-bit numbers, rounded where these are no safe integers.
- * Throws GobError or PeerNameError.
+ * Decodes names in steps, and gives `take` a few of them at a time: a message of 10 MB has more than there is room for. Versions
+ * and tombstones may be any 64-bit numbers, rounded where these are no safe integers. Returns the timestamp. Throws GobError or
+ * PeerNameError, where `take` may have had names already.
  */
-export function* readNames(bytes: Uint8Array): Work<NamesMessage> {
-  const { Timestamp, Entries } = yield* new GobReader(bytes).readSliced(GossipType);
-  const entries: Entry[] = [];
-  for (const entry of Entries) {
-    if (entries.length % STEP === STEP - 1) yield;
-    entries.push({
-      hostname: entry.Hostname,
-      origin: nameFromNumber(entry.Origin),
-      containerId: entry.ContainerID,
-      address: entry.Addr,
-      version: Number(entry.Version),
-      tombstone: Number(entry.Tombstone),
-    });
-  }
-  return { timestamp: Timestamp, entries };
+export function* readNames(bytes: Uint8Array, take: (part: NamesMessage) => void): Work<number> {
+  const { Timestamp } = yield* new GobReader(bytes).readParts(
+    GossipType,
+    "Entries",
+    ({ Timestamp: timestamp }, part) => take({ timestamp, entries: part.map(entryOf) }),
+  );
+  return Timestamp;
 }
 
 /** Decodes names at once; throws GobError or PeerNameError. */
 export function decodeNames(bytes: Uint8Array): NamesMessage {
-  return atOnce(readNames(bytes));
+  const all: Entry[] = [];
+  const timestamp = atOnce(
+    readNames(bytes, ({ entries }) => {
+      all.push(...entries);
+    }),
+  );
+  return { timestamp, entries: all };
+}
+
+function entryOf(entry: GobValue<typeof EntryType>): Entry {
+  return {
+    hostname: entry.Hostname,
+    origin: nameFromNumber(entry.Origin),
+    containerId: entry.ContainerID,
+    address: entry.Addr,
+    version: Number(entry.Version),
+    tombstone: Number(entry.Tombstone),
+  };
 }

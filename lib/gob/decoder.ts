@@ -18,6 +18,14 @@ const BASIC_KIND = new Map<number, BasicKind>(
 /** A decoded message: its value, if it has one, and its end. */
 type Taken<T> = { value: T | undefined; at: number } | undefined;
 
+/** Where the elements of one slice go, a step's at a time, instead of into the value. */
+interface Sink {
+  /** Field of the outermost struct. */
+  readonly field: string;
+  /** Take elements, with the struct as it is before this field. */
+  take(before: unknown, part: unknown[]): void;
+}
+
 /** Elements of a slice per step: less than 1 ms of work. */
 const STEP = 64;
 /** Depth of structs up to which slices are decoded in steps. */
@@ -44,12 +52,12 @@ export class GobDecoder {
   }
 
   /** As `take`, in steps of `step` elements of slices and maps; nested ones are decoded at once. */
-  *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number): Work<Taken<T>> {
+  *takeSliced<T>(type: GobType<T>, bytes: Uint8Array, at: number, step: number, sink?: Sink): Work<Taken<T>> {
     const message = messageAt(bytes, at, MAX_MESSAGE);
     if (!message) return undefined;
     const id = this.#begin(message);
     if (id < 0) return { value: undefined, at: message.end };
-    const value = (yield* this.#sliced(message, id, type, step, 0)) as T;
+    const value = (yield* this.#sliced(message, id, type, step, 0, sink)) as T;
     requireEnd(message);
     return { value, at: message.end };
   }
@@ -62,17 +70,32 @@ export class GobDecoder {
     return id;
   }
 
-  *#sliced(cursor: Cursor, id: number, type: GobType, step: number, depth: number): Work<unknown> {
+  /** A slice that `take` is given goes there in parts, and its value is empty. */
+  *#sliced(
+    cursor: Cursor,
+    id: number,
+    type: GobType,
+    step: number,
+    depth: number,
+    sink?: Sink,
+    take?: (part: unknown[]) => void,
+  ): Work<unknown> {
     const wire = this.#types.get(id);
     const wanted = type.kind === "pointer" ? type.target : type;
     if (wire?.kind === "slice" && wanted.kind === "slice") {
       const count = countOf(cursor, wanted.most);
-      const list: unknown[] = [];
+      let list: unknown[] = [];
       for (let i = 0; i < count; i++) {
-        if (i % step === step - 1) yield;
+        if (i % step === step - 1) {
+          take?.(list);
+          if (take) list = [];
+          yield;
+        }
         list.push(this.#value(cursor, wire.element, wanted.element, depth + 1));
       }
-      return list;
+      if (!take) return list;
+      take(list);
+      return [];
     }
     if (wire?.kind === "map" && wanted.kind === "map") {
       const count = cursor.count();
@@ -92,9 +115,10 @@ export class GobDecoder {
       const field = wire.fields[number - 1];
       if (!field) throw new GobError(`gob struct has no field ${number}`);
       const known = wanted.byName.get(field.name);
-      if (known && this.#types.has(field.id))
-        result[field.name] = yield* this.#sliced(cursor, field.id, known, step, depth + 1);
-      else if (known) result[field.name] = this.#value(cursor, field.id, known, depth + 1);
+      if (known && this.#types.has(field.id)) {
+        const take = sink?.field === field.name ? (part: unknown[]) => sink.take(result, part) : undefined;
+        result[field.name] = yield* this.#sliced(cursor, field.id, known, step, depth + 1, undefined, take);
+      } else if (known) result[field.name] = this.#value(cursor, field.id, known, depth + 1);
       else this.#value(cursor, field.id, undefined, depth + 1);
     }
     return result;
@@ -238,8 +262,24 @@ export class GobReader {
     }
   }
 
-  *#nextSliced<T>(type: GobType<T>): Work<T | undefined> {
-    const next = yield* this.#decoder.takeSliced(type, this.bytes, this.#at, STEP);
+  /**
+   * As `readSliced`, but the elements of one field, a slice, are given to `take` a step's at a time, with the fields before it:
+   * a long slice is never in memory as a whole. The field is empty in the value returned.
+   */
+  *readParts<T, K extends keyof T & string>(
+    type: GobType<T>,
+    field: K,
+    take: (before: T, part: T[K]) => void,
+  ): Work<T> {
+    const sink = { field, take: (before: unknown, part: unknown) => take(before as T, part as T[K]) };
+    for (;;) {
+      const value = yield* this.#nextSliced(type, sink);
+      if (value !== undefined) return value;
+    }
+  }
+
+  *#nextSliced<T>(type: GobType<T>, sink?: Sink): Work<T | undefined> {
+    const next = yield* this.#decoder.takeSliced(type, this.bytes, this.#at, STEP, sink);
     if (!next) throw new GobError("gob ends early");
     this.#at = next.at;
     return next.value;
