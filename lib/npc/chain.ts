@@ -41,7 +41,7 @@ interface Group {
  * policy of a megabyte more than a host has room for. A set of pods counts for those that it may come to have.
  */
 export const MAX_COST = 500_000;
-const SELECTION_COST = 100;
+const SELECTION_COST = 50;
 
 /** Spends up to a bound; nothing more once something did not fit. */
 class Budget {

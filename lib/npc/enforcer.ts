@@ -10,8 +10,8 @@ import { reasonOf } from "../sys/reason.ts";
 import { Compiler } from "./compiler.ts";
 import type { Metrics } from "./metrics.ts";
 import { type Change, Model, type Touched } from "./model.ts";
-import { DIRECTIONS, KINDS, type Kind, type KubeObject } from "./objects.ts";
-import { type Ruleset, TOO_LARGE } from "./ruleset.ts";
+import { KINDS, type Kind, type KubeObject } from "./objects.ts";
+import { incompletePods, type Ruleset, TOO_LARGE } from "./ruleset.ts";
 import { TABLE } from "./tables.ts";
 import {
   admitConnections,
@@ -176,16 +176,12 @@ export class Enforcer {
     }
   }
 
-  #tellIncomplete({ chains, isolated, local }: Ruleset): void {
-    for (const direction of DIRECTIONS)
-      for (const [address, key] of isolated[direction]) {
-        if (!chains.get(key)?.incomplete) continue;
-        const pod = local.get(address) ?? address;
-        this.#warn(`incomplete ${pod} ${direction}`, `${TOO_LARGE}: some of what they allow is denied`, {
-          pod,
-          direction,
-        });
-      }
+  #tellIncomplete(rules: Ruleset): void {
+    for (const { pod, direction } of incompletePods(rules))
+      this.#warn(`incomplete ${pod} ${direction}`, `${TOO_LARGE}: some of what they allow is denied`, {
+        pod,
+        direction,
+      });
   }
 
   #measure(rules: Ruleset, seconds: number): void {

@@ -34,6 +34,8 @@ export class Model {
    */
   readonly #byAddress = new Map<Ip, Map<string, number>>();
   #changes = 0;
+  /** Keys of the pods of a namespace by a label and its value, for labels that were asked for; until one of its pods changes. */
+  readonly #byLabel = new Map<string, Map<string, Map<string, string[]>>>();
 
   /** The namespaces that pods are in. */
   get podNamespaces(): Iterable<string> {
@@ -43,6 +45,27 @@ export class Model {
   /** The pods of a namespace, by key. */
   podsIn(namespace: string): ReadonlyMap<string, Pod> {
     return this.#podsIn.get(namespace) ?? none;
+  }
+
+  /** The keys of the pods of a namespace that have this label with this value. */
+  podsLabelled(namespace: string, label: string, value: string): readonly string[] {
+    const labels = this.#byLabel.get(namespace) ?? new Map<string, Map<string, string[]>>();
+    this.#byLabel.set(namespace, labels);
+    const known = labels.get(label) ?? this.#keysByValue(namespace, label);
+    labels.set(label, known);
+    return known.get(value) ?? [];
+  }
+
+  #keysByValue(namespace: string, label: string): Map<string, string[]> {
+    const keys = new Map<string, string[]>();
+    for (const [key, { labels }] of this.podsIn(namespace)) {
+      const value = labels?.[label];
+      if (value === undefined) continue;
+      const same = keys.get(value);
+      if (same) same.push(key);
+      else keys.set(value, [key]);
+    }
+    return keys;
   }
 
   /** The policies of a namespace, by key. */
@@ -144,6 +167,7 @@ export class Model {
     const key = keyOf(pod);
     const before = this.pods.get(key);
     touched.add(key);
+    this.#byLabel.delete(pod.namespace);
     const since = new Map<Ip, number>();
     for (const address of before?.addresses ?? []) {
       const claims = this.#byAddress.get(address);

@@ -3,7 +3,7 @@
 // The kernel gets it as nftables (tables.ts); decide() is the same in memory.
 import { familyOf, type Ip, type IpRange, ipNumber } from "../address/ip.ts";
 import { rangesContain } from "./blocks.ts";
-import type { Direction, Protocol } from "./objects.ts";
+import { DIRECTIONS, type Direction, type Protocol } from "./objects.ts";
 
 /** What is wrong with rules of which a chain has only a part (see chain.ts). */
 export const TOO_LARGE = "policies combine too many overlapping port ranges and peers";
@@ -58,6 +58,17 @@ export interface Ruleset {
   readonly isolated: Readonly<Record<Direction, ReadonlyMap<Ip, string>>>;
   readonly chains: ReadonlyMap<string, Chain>;
   readonly sets: ReadonlyMap<string, RuleSet>;
+}
+
+/** The pods of which a chain is incomplete, by their keys or, where they have none, their addresses. */
+export function* incompletePods({
+  chains,
+  isolated,
+  local,
+}: Ruleset): Generator<{ readonly pod: string; readonly direction: Direction }> {
+  for (const direction of DIRECTIONS)
+    for (const [address, key] of isolated[direction])
+      if (chains.get(key)?.incomplete) yield { pod: local.get(address) ?? address, direction };
 }
 
 export const NO_RULES: Ruleset = {

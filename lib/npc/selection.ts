@@ -39,7 +39,8 @@ export class Selection {
     for (const namespace of model.podNamespaces) {
       const selectors = this.#selectorsFor(namespace);
       if (selectors.length > 0)
-        for (const key of model.podsIn(namespace).keys()) this.#set(key, this.#addressesOf(key, selectors));
+        for (const key of candidates(model, namespace, selectors))
+          this.#set(key, this.#addressesOf(key, selectors));
     }
   }
 
@@ -80,6 +81,13 @@ export class Selection {
       .filter(({ namespaces }) => ("name" in namespaces ? namespaces.name === namespace : takes(namespaces)))
       .map(({ pods }) => pods);
   }
+}
+
+/** The keys of the pods of a namespace that any of some selectors may select: few, where each asks for a label with a value. */
+function candidates(model: Model, namespace: string, selectors: readonly Selector[]): Iterable<string> {
+  const asked = selectors.map(({ labels }) => Object.entries(labels)[0]);
+  if (!asked.every((label) => label !== undefined)) return model.podsIn(namespace).keys();
+  return asked.flatMap(([label, value]) => model.podsLabelled(namespace, label, value));
 }
 
 /** Whether a selector takes a namespace. Of one that we have not heard of yet, its name is known and no more. */

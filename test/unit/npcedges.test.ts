@@ -3,8 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo } from "../../lib/log/log.ts";
 import { peersGoneLog } from "../../lib/mesh/peersgonelog.ts";
+import { Model } from "../../lib/npc/model.ts";
 import type { KubeObject } from "../../lib/npc/objects.ts";
-import { selectionKey } from "../../lib/npc/selection.ts";
+import { readObject } from "../../lib/npc/read.ts";
+import { Selection, selectionKey } from "../../lib/npc/selection.ts";
 import { Unreadable } from "../../lib/npc/unreadable.ts";
 
 type Requirement = [string, string, string[]];
@@ -44,6 +46,28 @@ describe("selectors", () => {
     ];
     expect(new Set(keys).size).toBe(keys.length);
   });
+});
+
+test("a new selection finds pods by the labels that they have now", () => {
+  const model = new Model();
+  const pod = (name: string, labels: object | undefined) =>
+    readObject("Pod", { metadata: { namespace: "n", name, labels }, status: { podIP: `10.0.0.${name}` } });
+  const set = (...pods: KubeObject[]) => model.apply(pods.map((object) => ({ type: "set", object })));
+  const selected = (...wanted: Record<string, string>[]) => {
+    const selecting = wanted.map((labels) => ({
+      pods: { labels, requirements: [] },
+      namespaces: { name: "n" },
+    }));
+    return [...new Selection(selecting, model).members.keys()].sort();
+  };
+  set(pod("1", { a: "1", b: "1" }), pod("2", { a: "1" }), pod("3", { a: "2" }), pod("4", undefined));
+  expect(selected({ a: "1" })).toEqual(["n/1", "n/2"]);
+  expect(selected({ a: "1", b: "1" })).toEqual(["n/1"]);
+  expect(selected({ b: "1" }, { a: "2" })).toEqual(["n/1", "n/3"]);
+  expect(selected({ a: "2" }, {})).toEqual(["n/1", "n/2", "n/3", "n/4"]);
+  set(pod("2", { a: "2" }));
+  model.apply([{ type: "delete", object: pod("3", { a: "2" }) }]);
+  expect([selected({ a: "1" }), selected({ a: "2" })]).toEqual([["n/1"], ["n/2"]]);
 });
 
 describe("objects that cannot be read", () => {

@@ -4,6 +4,7 @@ import { atOnce } from "../../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../../lib/netlink/socket.ts";
 import { Compiler } from "../../../lib/npc/compiler.ts";
+import { incompletePods, TOO_LARGE } from "../../../lib/npc/ruleset.ts";
 import { problemText } from "../../../lib/npc/unreadable.ts";
 import { admitConnections, lacksBridge, withoutBridge, write } from "../../../lib/npc/writer.ts";
 import { reasonOf } from "../../../lib/sys/reason.ts";
@@ -52,6 +53,12 @@ export const apply: Command = {
     // All policies are in force, but some are not readable.
     for (const object of model.unreadable()) {
       warn(`weave-npc apply: ${problemText(object)}`);
+      process.exitCode = 1;
+    }
+    for (const { pod, direction } of incompletePods(rules)) {
+      warn(
+        `weave-npc apply: ${TOO_LARGE} for the ${direction} of ${pod}: some of what they allow is denied; use fewer ranges of ports, or fewer peers`,
+      );
       process.exitCode = 1;
     }
     const { policyCount: count } = model;
