@@ -1,5 +1,6 @@
-// Network policy: what a packet and a connection cost with few and with many policies, against no policy at all, against a
-// table that does no more than track connections, and against iptables and ipset in the shape that the original gives them.
+// Network policy beside a router: what a packet and a connection between two pods of a host cost with few and with many policies, against
+// no policy at all, against a table that does no more than track connections, and against iptables and ipset in the shape that the
+// original gives them. The packet filter sees bridged packets in all of these, as Kubernetes wants it.
 import { atOnce } from "../../lib/clock/slices.ts";
 import { enableBridgeNetfilter } from "../../lib/host/bridgenetfilter.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -8,14 +9,15 @@ import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
 import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
-import { baseCluster, ENDS, NODE } from "../support/conformance.ts";
-import { must } from "../support/hosts.ts";
-import { PolicyNet } from "../support/policynet.ts";
+import { type Host, Hosts, must } from "../support/hosts.ts";
+import { addPod } from "../support/pods.ts";
+import { inside, iperf, type Path } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 5;
 const SETTLE_MS = 500;
 const SECONDS = 1;
+const NODE = "n1";
 const IPERF_PORT = 5201;
 const CONNECT_PORT = 5300;
 const CONNECTS = 1_500;
@@ -25,71 +27,49 @@ const TRACKING =
 /** Ports of the policies that are in the way begin here. */
 const FIRST_PORT = 10_000;
 
-const [SERVER, CLIENT] = ["x/a", "y/a"] as const;
-
 /** An address that is nobody's. */
 const nobody = (i: number) => `10.40.${i >> 8}.${i & 255}`;
 
+interface Ends extends Path {
+  readonly clientAddress: string;
+}
+
+const podOf = (namespace: string, name: string, podIP: string, nodeName: string, labels = {}) =>
+  readObject("Pod", {
+    metadata: { namespace, name, labels },
+    spec: { nodeName },
+    status: { podIP },
+  });
+
 /** Policies that all are about the server, each for another peer and port; the last lets the client in. */
-function policies(count: number): Model {
-  const model = new Model();
-  const objects = [];
+function policies(count: number, { address, clientAddress }: Ends): Model {
+  const objects = [
+    ...["x", "y", "z"].map((name) => readObject("Namespace", { metadata: { name, labels: { ns: name } } })),
+    podOf("x", "server", address, NODE),
+    podOf("y", "client", clientAddress, NODE),
+  ];
+  const policy = (name: string, ingress: object) =>
+    readObject("NetworkPolicy", {
+      metadata: { namespace: "x", name },
+      spec: { podSelector: {}, ingress: [ingress] },
+    });
   for (let i = 1; i < count; i++) {
-    const spec = {
-      podSelector: { matchLabels: { pod: "a" } },
-      ingress: [
-        {
-          from: [
-            {
-              namespaceSelector: { matchLabels: { ns: "z" } },
-              podSelector: { matchLabels: { app: `a${i}` } },
-            },
-          ],
-          ports: [{ port: FIRST_PORT + i }],
-        },
-      ],
-    };
-    objects.push(readObject("NetworkPolicy", { metadata: { namespace: "x", name: `p${i}` }, spec }));
-    objects.push(
-      readObject("Pod", {
-        metadata: { namespace: "z", name: `app${i}`, labels: { app: `a${i}` } },
-        spec: { nodeName: "n2" },
-        status: { podIP: nobody(i) },
-      }),
-    );
+    const from = [
+      { namespaceSelector: { matchLabels: { ns: "z" } }, podSelector: { matchLabels: { app: `a${i}` } } },
+    ];
+    objects.push(policy(`p${i}`, { from, ports: [{ port: FIRST_PORT + i }] }));
+    objects.push(podOf("z", `app${i}`, nobody(i), "n2", { app: `a${i}` }));
   }
-  const spec = {
-    podSelector: { matchLabels: { pod: "a" } },
-    ingress: [
-      {
-        from: [{ namespaceSelector: { matchLabels: { ns: "y" } } }],
-        ports: [{ port: IPERF_PORT }, { port: IPERF_PORT, protocol: "UDP" }, { port: CONNECT_PORT }],
-      },
-    ],
-  };
-  objects.push(readObject("NetworkPolicy", { metadata: { namespace: "x", name: "last" }, spec }));
-  model.apply([...baseCluster(), ...objects.map((object) => ({ type: "set", object }) as const)]);
+  const ports = [{ port: IPERF_PORT }, { port: IPERF_PORT, protocol: "UDP" }, { port: CONNECT_PORT }];
+  objects.push(policy("last", { from: [{ namespaceSelector: { matchLabels: { ns: "y" } } }], ports }));
+  const model = new Model();
+  model.apply(objects.map((object) => ({ type: "set", object }) as const));
   return model;
 }
 
-const inHost = (net: PolicyNet, ...command: string[]) => [
-  "ip",
-  "netns",
-  "exec",
-  `${net.prefix}-host`,
-  ...command,
-];
-const inEnd = (net: PolicyNet, end: string, ...command: string[]) => [
-  "ip",
-  "netns",
-  "exec",
-  net.netns(end),
-  ...command,
-];
-
 /** The same as the original has it: a rule for each policy, with a set of its peers. */
-async function iptables(net: PolicyNet, count: number): Promise<void> {
-  const sets = ["create weave-dst hash:ip", `add weave-dst ${ENDS.get(SERVER)}`];
+async function iptables(host: Host, count: number, { address, clientAddress }: Ends): Promise<void> {
+  const sets = ["create weave-dst hash:ip", `add weave-dst ${address}`];
   const rules = [];
   for (let i = 1; i < count; i++) {
     sets.push(`create weave-src${i} hash:ip`, `add weave-src${i} ${nobody(i)}`);
@@ -97,7 +77,7 @@ async function iptables(net: PolicyNet, count: number): Promise<void> {
       `-A WEAVE-NPC-INGRESS -p tcp -m set --match-set weave-src${i} src -m set --match-set weave-dst dst -m tcp --dport ${FIRST_PORT + i} -j ACCEPT`,
     );
   }
-  sets.push("create weave-last hash:ip", `add weave-last ${ENDS.get(CLIENT)}`);
+  sets.push("create weave-last hash:ip", `add weave-last ${clientAddress}`);
   for (const [protocol, port] of [
     ["tcp", IPERF_PORT],
     ["udp", IPERF_PORT],
@@ -106,7 +86,7 @@ async function iptables(net: PolicyNet, count: number): Promise<void> {
     rules.push(
       `-A WEAVE-NPC-INGRESS -p ${protocol} -m set --match-set weave-last src -m set --match-set weave-dst dst -m ${protocol} --dport ${port} -j ACCEPT`,
     );
-  await must(inHost(net, "ipset", "restore"), { stdin: `${sets.join("\n")}\n` });
+  await host.must(["ipset", "restore"], { stdin: `${sets.join("\n")}\n` });
   const table = [
     "*filter",
     ":WEAVE-NPC - [0:0]",
@@ -124,27 +104,22 @@ async function iptables(net: PolicyNet, count: number): Promise<void> {
     "COMMIT",
     "",
   ];
-  await must(inHost(net, "iptables-legacy-restore"), { stdin: table.join("\n") });
+  await host.must(["iptables-legacy-restore"], { stdin: table.join("\n") });
 }
 
-async function withoutIptables(net: PolicyNet): Promise<void> {
-  await must(inHost(net, "iptables-legacy-restore"), { stdin: "*filter\nCOMMIT\n" });
-  await must(inHost(net, "ipset", "destroy"));
-}
-
-async function iperf(net: PolicyNet, ...options: string[]) {
-  const command = ["iperf3", "-J", "-t", String(SECONDS), "-c", ENDS.get(SERVER) ?? "", ...options];
-  return JSON.parse(await must(inEnd(net, CLIENT, ...command))).end;
+async function withoutIptables(host: Host): Promise<void> {
+  await host.must(["iptables-legacy-restore"], { stdin: "*filter\nCOMMIT\n" });
+  await host.must(["ipset", "destroy"]);
 }
 
 /** Gbit/s of one TCP flow. */
-async function throughput(net: PolicyNet): Promise<number> {
-  return (await iperf(net)).sum_received.bits_per_second / 1e9;
+async function throughput(path: Path): Promise<number> {
+  return (await iperf(path, SECONDS)).sum_received.bits_per_second / 1e9;
 }
 
 /** Small UDP packets a second that arrive. */
-async function packetRate(net: PolicyNet): Promise<number> {
-  const { packets, lost_packets, seconds } = (await iperf(net, "-u", "-b", "0", "-l", "64")).sum;
+async function packetRate(path: Path): Promise<number> {
+  const { packets, lost_packets, seconds } = (await iperf(path, SECONDS, "-u", "-b", "0", "-l", "64")).sum;
   return (packets - lost_packets) / seconds;
 }
 
@@ -163,82 +138,81 @@ const ACCEPTOR = `
   console.log("ready");`;
 
 /** TCP connections a second, one after the other. */
-async function connections(net: PolicyNet): Promise<number> {
-  const args = [ENDS.get(SERVER) ?? "", String(CONNECT_PORT), String(CONNECTS)];
-  const command = inEnd(net, CLIENT, process.execPath, "-e", CONNECTOR, ...args);
-  // Through thousands of rules of iptables a connection takes 6 ms.
-  return Number(await must(command, { timeoutMs: 120_000 }));
+async function connections({ client, server, address }: Path): Promise<number> {
+  const acceptor = Bun.spawn(inside(server, process.execPath, "-e", ACCEPTOR), { stdout: "pipe" });
+  try {
+    for await (const _ of acceptor.stdout) break;
+    const args = [address, String(CONNECT_PORT), String(CONNECTS)];
+    // Through thousands of rules of iptables a connection takes 6 ms.
+    return Number(
+      await must(inside(client, process.execPath, "-e", CONNECTOR, ...args), { timeoutMs: 120_000 }),
+    );
+  } finally {
+    acceptor.kill();
+    await acceptor.exited;
+  }
 }
 
 /** Turns of measurements with everything that is compared, one after the other. */
-async function packets(net: PolicyNet): Promise<Row[]> {
-  using nf = inNetns(net.host, () => new NetlinkSocket(NETLINK_NETFILTER));
-  const warning = inNetns(net.host, enableBridgeNetfilter);
+async function packets(host: Host, ends: Ends): Promise<Row[]> {
+  const netns = `/run/netns/${host.netns}`;
+  using nf = inNetns(netns, () => new NetlinkSocket(NETLINK_NETFILTER));
+  const warning = inNetns(netns, enableBridgeNetfilter);
   if (warning) throw new Error(warning);
-  // Nobody is to be told of each packet here.
-  await must(inHost(net, "nft", "delete", "table", "inet", "probe"));
-  const servers = [
-    Bun.spawn(inEnd(net, SERVER, "iperf3", "-s"), { stdout: "ignore", stderr: "ignore" }),
-    Bun.spawn(inEnd(net, SERVER, process.execPath, "-e", ACCEPTOR), { stdout: "ignore", stderr: "ignore" }),
-  ];
-  try {
-    await Bun.sleep(500);
-    const counts = [10, 5_000];
-    const rules = counts.map((count) => new Compiler(policies(count), { node: NODE }).all());
-    const measured = new Map<string, { flow: number[]; packets: number[]; connects: number[] }>();
-    const measure = async (what: string) => {
-      // Garbage of this process, and of the kernel's last table, would take processors from what is measured.
-      Bun.gc(true);
-      await Bun.sleep(SETTLE_MS);
-      const figures = measured.get(what) ?? { flow: [], packets: [], connects: [] };
-      figures.flow.push(await throughput(net));
-      figures.packets.push(await packetRate(net));
-      figures.connects.push(await connections(net));
-      measured.set(what, figures);
-    };
-    for (let run = 0; run < RUNS; run++) {
-      await Bun.spawn(inHost(net, "nft", "delete", "table", "inet", "weave-npc"), { stderr: "ignore" })
-        .exited;
-      await measure("none");
-      await must(inHost(net, "nft", "-f", "-"), { stdin: TRACKING });
-      await measure("tracking");
-      await must(inHost(net, "nft", "delete", "table", "inet", "tracking"));
-      await iptables(net, 5_000);
-      await measure("iptables");
-      await withoutIptables(net);
-      for (const [i, each] of rules.entries()) {
-        write(nf, undefined, each, { allowMulticast: true, denyUnknown: false });
-        atOnce(admitConnections(nf));
-        await measure(String(counts[i]));
-      }
-    }
-    const compare = (name: string, what: string, other: string, against: string): Row[] => {
-      const [ours, theirs] = [measured.get(what), measured.get(other)];
-      return [
-        row(`tcp, ${name}`, "Gbit/s", ours?.flow ?? [], theirs?.flow ?? [], against),
-        row(`packets, ${name}`, "1/s", ours?.packets ?? [], theirs?.packets ?? [], against),
-        row(`connections, ${name}`, "1/s", ours?.connects ?? [], theirs?.connects ?? [], against),
-      ];
-    };
-    return [
-      ...compare("10 policies", "10", "none", "no policies"),
-      ...compare("5,000 policies", "5000", "none", "no policies"),
-      ...compare("5,000 policies vs tracking", "5000", "tracking", "connections tracked, no policies"),
-      ...compare("5,000 policies vs iptables", "5000", "iptables", "as many rules of iptables and ipset"),
-    ];
-  } finally {
-    for (const server of servers) {
-      server.kill();
-      await server.exited;
+  const counts = [10, 5_000];
+  const rules = counts.map((count) => new Compiler(policies(count, ends), { node: NODE }).all());
+  const measured = new Map<string, { flow: number[]; packets: number[]; connects: number[] }>();
+  const measure = async (what: string) => {
+    // Garbage of this process, and of the kernel's last table, would take processors from what is measured.
+    Bun.gc(true);
+    await Bun.sleep(SETTLE_MS);
+    const figures = measured.get(what) ?? { flow: [], packets: [], connects: [] };
+    figures.flow.push(await throughput(ends));
+    figures.packets.push(await packetRate(ends));
+    figures.connects.push(await connections(ends));
+    measured.set(what, figures);
+  };
+  for (let run = 0; run < RUNS; run++) {
+    await host.exec(["nft", "delete", "table", "inet", "weave-npc"]);
+    await measure("none");
+    await host.must(["nft", "-f", "-"], { stdin: TRACKING });
+    await measure("tracking");
+    await host.must(["nft", "delete", "table", "inet", "tracking"]);
+    await iptables(host, 5_000, ends);
+    await measure("iptables");
+    await withoutIptables(host);
+    for (const [i, each] of rules.entries()) {
+      write(nf, undefined, each, { allowMulticast: true, denyUnknown: false });
+      atOnce(admitConnections(nf));
+      await measure(String(counts[i]));
     }
   }
+  const compare = (name: string, what: string, other: string, against: string): Row[] => {
+    const [ours, theirs] = [measured.get(what), measured.get(other)];
+    return [
+      row(`tcp, ${name}`, "Gbit/s", ours?.flow ?? [], theirs?.flow ?? [], against),
+      row(`packets, ${name}`, "1/s", ours?.packets ?? [], theirs?.packets ?? [], against),
+      row(`connections, ${name}`, "1/s", ours?.connects ?? [], theirs?.connects ?? [], against),
+    ];
+  };
+  return [
+    ...compare("10 policies", "10", "none", "no policies"),
+    ...compare("5,000 policies", "5000", "none", "no policies"),
+    ...compare("5,000 policies vs tracking", "5000", "tracking", "connections tracked, no policies"),
+    ...compare("5,000 policies vs iptables", "5000", "iptables", "as many rules of iptables and ipset"),
+  ];
 }
 
 export async function npcBench(): Promise<Row[]> {
-  const net = await PolicyNet.create("bnpc");
-  try {
-    return await packets(net);
-  } finally {
-    net.dispose();
-  }
+  await using hosts = await Hosts.create("bnpc", 1);
+  const host = hosts.host(1);
+  await host.weave("launch", "--ipalloc-init=consensus=1", "--log-level=error");
+  const client = await addPod(hosts, host, "client");
+  const server = await addPod(hosts, host, "server");
+  return await packets(host, {
+    client: client.netns,
+    server: server.netns,
+    address: server.address,
+    clientAddress: client.address,
+  });
 }
