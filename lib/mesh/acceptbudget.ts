@@ -7,6 +7,7 @@ import { Slices } from "../clock/slices.ts";
 import { TokenBucket } from "../clock/tokenbucket.ts";
 import type { LimitedWarning } from "../log/limited.ts";
 import { forgetting, type Limit } from "../sys/limit.ts";
+import { type BufferBudget, strangersBudget } from "./bufferbudget.ts";
 import { RefusedError, SelfConnectionError } from "./errors.ts";
 import {
   MAX_HANDSHAKES,
@@ -24,6 +25,13 @@ const MAX_PEERS = 4096;
 /** Time in a turn of the event loop for handshakes with addresses whose last one failed, in ms. */
 const FAILED_SLICE_MS = 1;
 
+/** What handshakes of an address share with others. */
+export interface Shared {
+  readonly slices: Slices;
+  /** For received bytes. */
+  readonly buffers: BufferBudget;
+}
+
 interface Caller {
   readonly rate: TokenBucket;
   /** Its last handshake that ended has failed. */
@@ -36,7 +44,11 @@ class Callers {
   readonly unfinished = new UnfinishedHandshakes();
   readonly slices: Slices;
 
-  constructor(clock: Clock, max: number) {
+  constructor(
+    clock: Clock,
+    max: number,
+    readonly buffers: BufferBudget,
+  ) {
     this.byAddress = new LatestMap(max);
     this.slices = new Slices(clock);
   }
@@ -51,9 +63,10 @@ export class AcceptBudget {
   constructor(
     private readonly clock: Clock,
     private readonly warn: LimitedWarning,
+    buffersOfPeers: BufferBudget,
   ) {
-    this.#strangers = new Callers(clock, MAX_STRANGERS);
-    this.#peers = new Callers(clock, MAX_PEERS);
+    this.#strangers = new Callers(clock, MAX_STRANGERS, strangersBudget());
+    this.#peers = new Callers(clock, MAX_PEERS, buffersOfPeers);
     this.#failedSlices = new Slices(clock, FAILED_SLICE_MS);
   }
 
@@ -61,10 +74,13 @@ export class AcceptBudget {
     for (const slices of [this.#strangers.slices, this.#peers.slices, this.#failedSlices]) slices.stop();
   }
 
-  /** Return the slices for handshakes with an address: failing ones do not delay others, and strangers do not delay peers. */
-  slices(ip: string): Slices {
-    const callers = this.#of(ip);
-    return callers.byAddress.get(ip)?.failed ? this.#failedSlices : callers.slices;
+  /**
+   * Return what handshakes with an address share: failing ones do not delay others, and strangers neither delay peers nor
+   * displace their bytes.
+   */
+  shared(ip: string): Shared {
+    const { byAddress, slices, buffers } = this.#of(ip);
+    return { slices: byAddress.get(ip)?.failed ? this.#failedSlices : slices, buffers };
   }
 
   /** For the status. */
@@ -87,6 +103,7 @@ export class AcceptBudget {
       },
       { name: "handshakes-of-peers", value: peers.unfinished.count, max: MAX_HANDSHAKES },
       { name: "handshakes-of-one-address", value: largest, max: MAX_HANDSHAKES_PER_ADDRESS },
+      strangers.buffers.limit,
       forgetting("addresses-with-a-rate", strangers.byAddress),
       forgetting("addresses-of-peers", peers.byAddress),
     ];

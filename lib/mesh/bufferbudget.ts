@@ -1,5 +1,6 @@
 // Memory budget of all connections: unfinished messages, waiting gossip and unsent bytes. Above it, a connection of the address
-// that holds most is closed, so that one host cannot displace the connections of others, however many it opens.
+// that holds most is closed, so that one host cannot displace the connections of others, however many it opens. Handshakes of
+// strangers have a budget of their own: those who hold it displace no peers.
 
 import type { Limit } from "../sys/limit.ts";
 
@@ -10,6 +11,28 @@ import type { Limit } from "../sys/limit.ts";
 export const MAX_BUFFERED = 48 * 1024 * 1024;
 /** Bytes for one connection: a peer that reads too slowly is disconnected before what waits for it displaces others. */
 export const MAX_BUFFERED_OF_ONE = 32 * 1024 * 1024;
+
+/** Bytes for the handshakes of all strangers: 32 kB for each. */
+const MAX_OF_STRANGERS = 16 * 1024 * 1024;
+/**
+ * Bytes that one handshake may need, in protocol 1 with a password. Addresses that hold no more are equal: an honest handshake
+ * takes milliseconds, so that the oldest one is closed, not one that happens to be longer.
+ */
+const WHOLE_HANDSHAKE = 512 * 1024;
+
+/** What a budget is for. */
+interface Use {
+  /** Name of its limit. */
+  readonly name: string;
+  readonly of: string;
+  /** Addresses that hold less count as if they held this much. */
+  readonly fair: number;
+}
+const PEERS: Use = { name: "buffered-bytes", of: "peers", fair: 0 };
+const STRANGERS: Use = { name: "handshake-bytes", of: "handshakes of strangers", fair: WHOLE_HANDSHAKE };
+
+/** Return the budget for the handshakes of strangers. */
+export const strangersBudget = (): BufferBudget => new BufferBudget(MAX_OF_STRANGERS, STRANGERS);
 
 /** A connection that holds bytes. */
 export interface Holder {
@@ -27,16 +50,19 @@ export class BufferBudget {
   /** Connections that were closed and gossip that was dropped. */
   #refused = 0;
 
-  constructor(private readonly max = MAX_BUFFERED) {}
+  constructor(
+    private readonly max = MAX_BUFFERED,
+    private readonly use = PEERS,
+  ) {}
 
   get limit(): Limit {
-    return { name: "buffered-bytes", value: this.#total, max: this.max, refused: this.#refused };
+    return { name: this.use.name, value: this.#total, max: this.max, refused: this.#refused };
   }
 
   /** For the status. */
   notes(): string[] {
     if (this.#total <= this.max / 2) return [];
-    return [`${this.#total} bytes buffered for peers; the limit is ${this.max}`];
+    return [`${this.#total} bytes buffered for ${this.use.of}; the limit is ${this.max}`];
   }
 
   /** Record that `holder` holds `bytes` now, and close connections until the limits are met. */
@@ -46,7 +72,7 @@ export class BufferBudget {
     while (this.#total > this.max)
       this.#close(
         this.#largest(),
-        `more than ${this.max} bytes buffered for all peers, most of them for this address`,
+        `more than ${this.max} bytes buffered for all ${this.use.of}, most of them for this address`,
       );
   }
 
@@ -73,8 +99,8 @@ export class BufferBudget {
   #largest(): Holder {
     const sums = new Map<string, number>();
     for (const [{ remoteIp }, bytes] of this.#held) sums.set(remoteIp, (sums.get(remoteIp) ?? 0) + bytes);
-    const sum = ({ remoteIp }: Holder) => sums.get(remoteIp) ?? 0;
-    const own = (holder: Holder) => this.#held.get(holder) ?? 0;
+    const sum = ({ remoteIp }: Holder) => Math.max(sums.get(remoteIp) ?? 0, this.use.fair);
+    const own = (holder: Holder) => Math.max(this.#held.get(holder) ?? 0, this.use.fair);
     const more = (a: Holder, b: Holder) => (sum(a) - sum(b) || own(a) - own(b)) > 0;
     return [...this.#held.keys()].reduce((most, next) => (more(next, most) ? next : most));
   }

@@ -8,6 +8,7 @@ import type { Slices, Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
 import type { Log } from "../log/log.ts";
 import type { Trouble } from "../sys/trouble.ts";
+import type { Shared } from "./acceptbudget.ts";
 import type { BufferBudget } from "./bufferbudget.ts";
 import type { Keeper } from "./collisions.ts";
 import { ConnectionError, RefusedError } from "./errors.ts";
@@ -43,8 +44,8 @@ export interface ConnectionHost {
   readonly buffers: BufferBudget;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
-  /** Return the slices for a handshake with the host at `ip`. */
-  handshakes(ip: string, outbound: boolean): Slices;
+  /** Return what a handshake with the host at `ip` shares with others. */
+  handshakes(ip: string, outbound: boolean): Shared;
   trusts(ip: string): boolean;
   /** Features for a host at `ip`, beside those that every peer has. */
   features(ip: string): Record<string, string>;
@@ -84,6 +85,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #uid: bigint;
   #outbox: Outbox | undefined;
   #handshake: SlicedHandshake | undefined;
+  readonly #handshakeBuffers: BufferBudget;
   #overlay: OverlayConnection | undefined;
   #receiver: MessageReceiver | undefined;
   readonly #sender: GossipSender;
@@ -126,8 +128,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     );
     const features = () =>
       makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
+    const { slices, buffers } = host.handshakes(this.remoteIp, outbound);
+    this.#handshakeBuffers = buffers;
     this.#handshake = new SlicedHandshake(stream, {
-      slices: host.handshakes(this.remoteIp, outbound),
+      slices,
+      buffered: (bytes) => buffers.hold(this, bytes),
       begin: () =>
         new Handshake({ outbound, features: features(), encryption, minVersion }, (bytes) =>
           stream.write(bytes),
@@ -305,7 +310,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#sender.stop();
     this.#outbox?.stop();
     this.stream.close();
-    this.host.buffers.hold(this, 0);
+    for (const buffers of [this.#handshakeBuffers, this.host.buffers]) buffers.hold(this, 0);
     this.#overlay?.stop();
     if (this.#remote) this.host.release(this.#remote);
     this.host.ended(this, error);
@@ -314,6 +319,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #agreed({ version, features, framing, sessionKey }: Agreement): MessageReceiver {
     const { host, stream } = this;
     this.#handshake = undefined;
+    this.#handshakeBuffers.hold(this, 0);
     this.#timer.cancel();
     this.#outbox = new Outbox(framing, stream, {
       slices: host.slices,

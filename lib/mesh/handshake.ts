@@ -99,6 +99,16 @@ export class Handshake {
     send(concat([MAGIC, Uint8Array.of(minVersion, maxVersion)]));
   }
 
+  /** Bytes of memory for what was received and not taken. */
+  get held(): number {
+    return this.#received.memory;
+  }
+
+  /** Free what was received. */
+  clear(): void {
+    this.#received.clear();
+  }
+
   /** Return why it failed where the stream ends now: a peer that cannot open what we sealed closes it without a message. */
   refusal(closed: Error): Error {
     return this.#proving ? wrongPassword(closed.message, "probably ") : closed;

@@ -19,6 +19,11 @@ export class ReceiveBuffer {
     return this.#length;
   }
 
+  /** Bytes of memory. */
+  get memory(): number {
+    return this.#blocks.length * BLOCK;
+  }
+
   /** Append a copy of bytes. */
   push(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {

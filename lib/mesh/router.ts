@@ -10,7 +10,7 @@ import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { Limit } from "../sys/limit.ts";
-import { AcceptBudget } from "./acceptbudget.ts";
+import { AcceptBudget, type Shared } from "./acceptbudget.ts";
 import { Admission } from "./admission.ts";
 import { Ask } from "./ask.ts";
 import { BufferBudget } from "./bufferbudget.ts";
@@ -133,7 +133,7 @@ export class MeshRouter implements ConnectionHost {
       shortId: config.shortId ?? drawShortId(random),
       hasShortId: true,
     });
-    this.#accepts = new AcceptBudget(clock, this.warn);
+    this.#accepts = new AcceptBudget(clock, this.warn, this.buffers);
     this.#admission = new Admission(this.ourself, clock, log, this.warn);
     this.#limit = new ConnectionLimit(
       this.ourself,
@@ -374,8 +374,8 @@ export class MeshRouter implements ConnectionHost {
     this.#admission.guard(gate);
   }
 
-  handshakes(ip: string, outbound: boolean): Slices {
-    return outbound ? this.#dialled : this.#accepts.slices(ip);
+  handshakes(ip: string, outbound: boolean): Shared {
+    return outbound ? { slices: this.#dialled, buffers: this.buffers } : this.#accepts.shared(ip);
   }
 
   trusts(ip: string): boolean {

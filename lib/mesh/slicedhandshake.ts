@@ -10,6 +10,8 @@ export interface HandshakeHost {
   /** Of all handshakes of the same kind: those that we dialled do not wait for those of strangers. */
   readonly slices: Slices;
   begin(): Handshake;
+  /** So many bytes are in memory for it. This may stop it. */
+  buffered(bytes: number): void;
   agreed(agreement: Agreement): void;
   failed(error: Error): void;
 }
@@ -18,6 +20,7 @@ export class SlicedHandshake {
   #handshake: Handshake | undefined;
   /** Received bytes that wait. */
   readonly #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
   /** Gives up what waits for its turn. */
   #giveUp: (() => void) | undefined;
   #stopped = false;
@@ -40,13 +43,20 @@ export class SlicedHandshake {
     this.#stopped = true;
     this.#giveUp?.();
     for (const bytes of this.#waiting.splice(0)) free(bytes);
+    this.#handshake?.clear();
   }
 
   /** Take bytes of the peer; they are valid during this call only. */
   data(bytes: Uint8Array): void {
     if (this.#stopped) return;
     this.#waiting.push(new Uint8Array(bytes));
-    if (!this.#giveUp) this.#continue();
+    this.#waitingBytes += bytes.length;
+    this.#account();
+    if (!this.#stopped && !this.#giveUp) this.#continue();
+  }
+
+  #account(): void {
+    this.host.buffered(this.#waitingBytes + (this.#handshake?.held ?? 0));
   }
 
   #continue(): void {
@@ -71,13 +81,17 @@ export class SlicedHandshake {
   *#work(): Work {
     this.#handshake ??= this.host.begin();
     for (let bytes = this.#waiting.shift(); bytes; bytes = this.#waiting.shift()) {
+      this.#waitingBytes -= bytes.length;
       const agreement = this.#handshake.receive(bytes);
       free(bytes);
       if (agreement) {
+        this.#handshake.clear();
         // From now on, the receiver of messages pauses the stream.
         this.#resume();
         return this.host.agreed({ ...agreement, rest: concat([agreement.rest, ...this.#waiting.splice(0)]) });
       }
+      this.#account();
+      if (this.#stopped) return;
       if (this.#waiting.length > 0) yield;
     }
   }

@@ -5,6 +5,7 @@ import { LOG_BURST } from "../../lib/log/allowance.ts";
 import { logfmt } from "../../lib/log/fields.ts";
 import { logTo } from "../../lib/log/log.ts";
 import { ACCEPT_BURST, ACCEPTS_PER_S, AcceptBudget } from "../../lib/mesh/acceptbudget.ts";
+import { BufferBudget } from "../../lib/mesh/bufferbudget.ts";
 import { ratedLog } from "../../lib/mesh/ratedlog.ts";
 import {
   MAX_HANDSHAKES,
@@ -16,8 +17,11 @@ function gate() {
   const clock = new SimulatedClock(1_000_000);
   const warnings: string[] = [];
   const closed: PendingHandshake[] = [];
-  const strangers = new AcceptBudget(clock, (_kind, text, { address } = {}) =>
-    warnings.push(`${address}: ${text}`),
+  const buffers = new BufferBudget();
+  const strangers = new AcceptBudget(
+    clock,
+    (_kind, text, { address } = {}) => warnings.push(`${address}: ${text}`),
+    buffers,
   );
   const open = (remoteIp: string): PendingHandshake => {
     const stranger: PendingHandshake = {
@@ -31,7 +35,7 @@ function gate() {
     strangers.add(stranger);
     return stranger;
   };
-  return { clock, warnings, closed, strangers, open };
+  return { clock, warnings, closed, strangers, open, buffers };
 }
 
 test("of one address too many unfinished handshakes, the oldest goes", () => {
@@ -71,15 +75,15 @@ test("strangers from many addresses neither evict nor delay a peer, nor displace
   expect(closed).not.toContain(again);
   expect(closed).toHaveLength(5_000 - MAX_HANDSHAKES);
   expect([limit("handshakes"), limit("handshakes-of-peers")]).toEqual([MAX_HANDSHAKES, 1]);
-  const slices = strangers.slices("10.0.1.1");
-  expect(slices).not.toBe(strangers.slices("10.1.19.1"));
+  const slices = strangers.shared("10.0.1.1").slices;
+  expect(slices).not.toBe(strangers.shared("10.1.19.1").slices);
   strangers.failed(again, new Error("EOF"));
-  expect(strangers.slices("10.0.1.1")).not.toBe(slices);
+  expect(strangers.shared("10.0.1.1").slices).not.toBe(slices);
   strangers.succeeded(open("10.0.1.1"));
-  expect(strangers.slices("10.0.1.1")).toBe(slices);
+  expect(strangers.shared("10.0.1.1").slices).toBe(slices);
   // One that we have dialled is a peer's, too.
   strangers.succeeded({ ...again, remoteIp: "10.0.1.2" });
-  expect(strangers.slices("10.0.1.2")).toBe(slices);
+  expect(strangers.shared("10.0.1.2").slices).toBe(slices);
 });
 
 test("a handshake that has failed makes room, and is told once", () => {
@@ -121,4 +125,42 @@ test("info lines of the mesh are bounded, and those left out are counted", () =>
   for (let i = 0; i < 300; i++) log.info("a");
   const first = "a linesDropped=1000";
   expect(lines.slice(count)).toEqual([first, ...Array(256 - first.length).fill("a")]);
+});
+
+test("bytes of strangers' handshakes have a limit, at which the oldest goes; those of peers are among the peers' bytes", () => {
+  const { closed, strangers, open, buffers } = gate();
+  const hold = (handshake: PendingHandshake, bytes: number) => {
+    const pool = strangers.shared(handshake.remoteIp).buffers;
+    const holder = {
+      remoteIp: handshake.remoteIp,
+      shutdown(error: Error) {
+        pool.hold(holder, 0);
+        handshake.shutdown(error);
+      },
+    };
+    pool.hold(holder, bytes);
+    return pool;
+  };
+  const kB = 1024;
+  strangers.succeeded(open("10.0.1.1"));
+  const peer = open("10.0.1.1");
+  expect(hold(peer, 300 * kB)).toBe(buffers);
+  // Half of the room, from one address, and the other half from as many as there may be.
+  const one = Array.from({ length: 20 }, () => open("10.0.0.1"));
+  for (const each of one) hold(each, 256 * kB);
+  const many = Array.from({ length: 352 }, (_, i) => open(`10.1.${i >> 8}.${i & 255}`));
+  for (const each of many) hold(each, 32 * kB);
+  const limit = () => strangers.limits().find(({ name }) => name === "handshake-bytes");
+  expect(limit()).toEqual({ name: "handshake-bytes", value: 16 * kB * kB, max: 16 * kB * kB, refused: 0 });
+  expect(closed).toEqual([]);
+  // The address that holds most gives room, then the oldest of those that are equal: not the one that needs more.
+  const honest = open("10.0.2.1");
+  hold(honest, 256 * kB);
+  expect(closed.splice(0)).toEqual(one.slice(0, 1));
+  for (const each of one.slice(1, -2)) strangers.shared("10.0.0.1").buffers.hold(each, 0);
+  for (let i = 0; i < 100; i++) hold(open(`10.2.0.${i}`), 64 * kB);
+  expect(closed).toContain(many[0] as PendingHandshake);
+  expect(closed).not.toContain(honest);
+  expect(closed).not.toContain(peer);
+  expect([buffers.limit.value, buffers.limit.refused]).toEqual([300 * kB, 0]);
 });

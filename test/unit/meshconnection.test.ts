@@ -4,19 +4,22 @@ import { concat } from "../../lib/bytes/concat.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices, type Work } from "../../lib/clock/slices.ts";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
+import { BASIC_ID } from "../../lib/gob/type.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { BufferBudget, MAX_BUFFERED_OF_ONE } from "../../lib/mesh/bufferbudget.ts";
 import { LocalConnection } from "../../lib/mesh/connection.ts";
 import { ClosedError, RefusedError } from "../../lib/mesh/errors.ts";
 import { lengthPrefixed, MAX_MESSAGE } from "../../lib/mesh/framing.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
-import type { Encryption } from "../../lib/mesh/handshake.ts";
+import { type Encryption, Handshake } from "../../lib/mesh/handshake.ts";
 import { TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import type { OverlayParams, OverlayVitals } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { MAX_WAITING_BYTES } from "../../lib/mesh/pending.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
+
+const encryption: Encryption = { password: new TextEncoder().encode("secret"), nacl: await loadNacl() };
 
 const peer = (i: number) =>
   new Peer({
@@ -26,6 +29,9 @@ const peer = (i: number) =>
     shortId: i,
     hasShortId: true,
   });
+
+/** Bytes for handshakes. */
+const STRANGERS_BYTES = 100 * 1024;
 
 interface EndOptions {
   readonly encryption?: Encryption;
@@ -44,6 +50,7 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
     full: false,
     unsent: 0,
     buffers: new BufferBudget(),
+    strangers: new BufferBudget(STRANGERS_BYTES),
     unacknowledgedMs: 0,
     vitals: undefined as OverlayVitals | undefined,
     overlay: undefined as OverlayParams | undefined,
@@ -73,7 +80,7 @@ function end(i: number, clock: SimulatedClock, outbound: boolean, options: EndOp
       random: { u64: () => BigInt(100 * i + draws++), float: () => 0 },
       log: silentLog,
       slices: new Slices(clock),
-      handshakes: () => new Slices(clock),
+      handshakes: () => ({ slices: new Slices(clock), buffers: state.strangers }),
       buffers: state.buffers,
       overlay: {
         features: () => ({}),
@@ -155,6 +162,35 @@ function connected(ours: EndOptions = {}, theirs: EndOptions = {}) {
 const lengths = (written: Uint8Array[]) => written.splice(0).map(({ length }) => length - 4);
 
 describe("the handshake", () => {
+  test("counts what it holds: at the limit it ends, and counts nothing afterwards", () => {
+    const { b } = pair({}, { encryption });
+    const told: Uint8Array[] = [];
+    const stranger = new Handshake(
+      {
+        outbound: true,
+        features: new Map([["Name", "02:00:00:00:00:01"]]),
+        // Any other password: a stranger.
+        encryption: { ...encryption, password: new Uint8Array(8) },
+        maxVersion: 1,
+      },
+      (bytes) => told.push(bytes),
+    );
+    b.connection.data(told.shift() ?? new Uint8Array());
+    for (const bytes of b.written.splice(0)) stranger.receive(bytes);
+    b.connection.data(told.shift() ?? new Uint8Array());
+    const held = () => b.state.strangers.limit.value;
+    expect(b.said()).toEqual([]);
+    const before = held();
+    // A first message of 200 kB, in gob's framing, that never ends.
+    const first = new Uint8Array(60 * 1024);
+    first.set([256 - 3, 3, 0x20, 0, 2 * BASIC_ID.bytes]);
+    b.connection.data(first);
+    expect(held() - before).toBeGreaterThanOrEqual(48 * 1024);
+    b.connection.data(new Uint8Array(60 * 1024));
+    expect(b.said().at(-1)).toStartWith("ended: more than 102400 bytes buffered for all");
+    expect([held(), b.state.buffers.limit.value]).toEqual([0, 0]);
+  });
+
   test("ends with what both need, in this order", () => {
     const { a, b, flush } = pair();
     expect(() => a.connection.remote).toThrow("has not introduced itself");
@@ -457,8 +493,6 @@ describe("a connection", () => {
     expect(b.said()).toEqual([]);
   });
 });
-
-const encryption: Encryption = { password: new TextEncoder().encode("secret"), nacl: await loadNacl() };
 
 describe("frames are sealed", () => {
   test.each([

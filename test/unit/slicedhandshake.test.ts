@@ -9,6 +9,7 @@ import { LocalConnection } from "../../lib/mesh/connection.ts";
 import { type Agreement, Handshake } from "../../lib/mesh/handshake.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { nullOverlay } from "../../lib/mesh/overlay.ts";
+import { BLOCK } from "../../lib/mesh/receivebuffer.ts";
 import { MeshRouter } from "../../lib/mesh/router.ts";
 import { SlicedHandshake } from "../../lib/mesh/slicedhandshake.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
@@ -138,10 +139,12 @@ test("what comes while a handshake waits is taken in order, and the rest of it i
   const said: Uint8Array[] = [];
   const answers: Uint8Array[] = [];
   const stream: string[] = [];
+  const held: number[] = [];
   const sliced = new SlicedHandshake(
     { pause: () => stream.push("pause"), resume: () => stream.push("resume") },
     {
       slices,
+      buffered: (bytes) => held.push(bytes),
       begin: () => new Handshake({ outbound: false, features }, (bytes) => answers.push(bytes)),
       agreed: (agreement) => agreements.push(agreement),
       failed: (error) => expect(error).toBeUndefined(),
@@ -170,4 +173,8 @@ test("what comes while a handshake waits is taken in order, and the rest of it i
   clock.advance(0);
   expect(agreements.map(({ rest }) => [...rest])).toEqual([[7, 7, 7, 8, 8, 8]]);
   expect(stream).toEqual(["pause", "resume"]);
+  // The header, whose block is kept; a flag, the features and two pieces, which wait; all without the flag, once it was taken.
+  const waiting = held.splice(3).map((bytes, _, [first = 0]) => bytes - first);
+  expect(held).toEqual([7, BLOCK, BLOCK + 1]);
+  expect(waiting).toEqual([0, 3, 6, 5]);
 });
