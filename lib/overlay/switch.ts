@@ -178,7 +178,9 @@ export class SwitchedConnection implements OverlayConnection {
     const better = this.#candidates.slice(0, this.#candidates.indexOf(best));
     const troubles = [
       ...this.#absent(best),
-      ...better.map(({ name, port, trouble }) => [name, trouble ?? pending(port)] as const),
+      ...better.map(
+        (each) => [each.name, this.#otherPort(each) ?? each.trouble ?? pending(each.port)] as const,
+      ),
     ];
     const [first] = troubles;
     return (
@@ -194,6 +196,18 @@ export class SwitchedConnection implements OverlayConnection {
       .slice(0, Math.max(0, here))
       .filter(({ name }) => !this.#candidates.some((candidate) => candidate.name === name));
     return [...(missing ?? []), ...there.map(({ name, port }) => [name, notOffered(port)] as const)];
+  }
+
+  /** An overlay that is not heard, of a peer whose datagrams by another one come from another port than ours. */
+  #otherPort({ port, trouble }: Candidate): OverlayTrouble | undefined {
+    if (trouble !== undefined && trouble.cause !== "silent") return undefined;
+    for (const { connection, port: ours } of this.#candidates) {
+      const theirs = connection?.remotePort;
+      if (theirs === undefined || theirs === ours) continue;
+      const reason = `the peer sends from UDP port ${theirs}, not ${ours}: another --port, or NAT`;
+      return overlayTrouble("other port", reason, port);
+    }
+    return undefined;
   }
 
   vitals(): OverlayVitals {

@@ -1,6 +1,7 @@
 // Overlays that lose their path or their links on this host: others take over, and hand back.
 import { afterEach, describe, expect, test } from "bun:test";
-import { eventually, Hosts } from "../support/hosts.ts";
+import { join } from "node:path";
+import { DIST, eventually, Hosts } from "../support/hosts.ts";
 import { addPod, allAnswered, ping, podCommand, transfer } from "../support/pods.ts";
 
 let hosts: Hosts;
@@ -56,6 +57,28 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   expect(a.pid).toBe(pid);
   expect(a.log).not.toContain("unexpected error");
 }, 300_000);
+
+test("hosts with different ports go by sleeve, and both say why", async () => {
+  hosts = await Hosts.create("prt", 2);
+  const [a, b] = [hosts.host(1), hosts.host(2)];
+  await a.weave("launch", "--ipalloc-init=consensus=2");
+  await b.weave("launch", "--ipalloc-init=consensus=2", "--port=7783", `${a.ip}:6783`);
+  for (const [host, why] of [
+    [a, "the peer sends from UDP port 7783, not 6783: another --port, or NAT"],
+    [b, "the peer's fast datapath uses UDP port 6784, ours 7784"],
+  ] as const) {
+    const told = await eventually(
+      `${host.name} says so`,
+      () => host.connections(),
+      ([connection]) => connection?.reason?.includes("UDP port") === true,
+    );
+    expect(told).toMatchObject([
+      { state: "established", reason: `fastdp: ${why}`, remedy: "launch all hosts with the same --port" },
+    ]);
+    const { stdout } = await host.exec([join(DIST, "weave"), "doctor"]);
+    expect(stdout).toContain(`is reached by sleeve only: fastdp: ${why}\n`);
+  }
+});
 
 test.each([
   ["in silence, while nothing is sent", "sil", { mtu: 1400 }, false],

@@ -385,6 +385,8 @@ describe("the switch between overlays", () => {
     const events: string[] = [];
     /** What tests of each overlay have found, in bytes. */
     const measured = new Map<string, number>();
+    /** UDP ports that datagrams of the peer come from, by overlay. */
+    const heardFrom = new Map<string, number>();
     const named: NamedOverlay[] = overlays.map((name) => ({
       name,
       port: 6_784,
@@ -398,6 +400,9 @@ describe("the switch between overlays", () => {
           route: { kind: "sleeve", link: overlays.indexOf(name) },
           get pathMtu() {
             return measured.get(name);
+          },
+          get remotePort() {
+            return heardFrom.get(name);
           },
         };
       },
@@ -428,7 +433,7 @@ describe("the switch between overlays", () => {
         changed: () => events.push("changed"),
       },
     );
-    return { connection, params, sent, events, measured };
+    return { connection, params, sent, events, measured, heardFrom };
   }
 
   test("carries what the best overlay has measured; what a worse one has, where that cannot or does not work", () => {
@@ -466,6 +471,27 @@ describe("the switch between overlays", () => {
     expect(connection.attributes()).toEqual({ name: "fastdp" });
     expect(events.filter((event) => event === "established").length).toBe(1);
     expect(events.filter((event) => event === "changed").length).toBe(3);
+  });
+
+  test("knows a peer with another --port by the port of its datagrams, where the better one is not heard", () => {
+    const { connection, params, heardFrom } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
+    params.get("sleeve")?.established();
+    heardFrom.set("sleeve", 6_784);
+    expect(connection.slowness()?.cause).toBe("pending");
+    heardFrom.set("sleeve", 7_783);
+    const other = overlayTrouble(
+      "other port",
+      "fastdp: the peer sends from UDP port 7783, not 6784: another --port, or NAT",
+      6_784,
+    );
+    expect(connection.slowness()).toEqual(other);
+    params.get("fastdp")?.health(overlayTrouble("silent", "silent", 6_784));
+    expect(connection.slowness()).toEqual(other);
+    params.get("fastdp")?.health(overlayTrouble("blocked", "a rule", 6_784));
+    expect(connection.slowness()?.cause).toBe("blocked");
+    params.get("fastdp")?.health(undefined);
+    params.get("fastdp")?.established();
+    expect(connection.slowness()).toBeUndefined();
   });
 
   test("waits 1 s for the best one, that frames change their way once", () => {

@@ -72,7 +72,9 @@ describe("a forwarder of sleeve", () => {
     accepting.clock.advance(3000);
     expect(accepting.seen.specials).toEqual([]);
     expect(accepting.subject.usable).toBe(false);
+    expect(accepting.subject.remotePort).toBeUndefined();
     accepting.subject.special(accepting.heartbeat);
+    expect(accepting.subject.remotePort).toBe(REMOTE.port);
     expect(accepting.seen.specials).toEqual([[true, HEARTBEAT_SIZE, 7n]]);
     expect(accepting.seen.control).toEqual([[CONTROL.established, ""]]);
     expect(accepting.subject.usable).toBe(true);

@@ -122,6 +122,11 @@ export class SleeveForwarder implements OverlayConnection {
     return this.usable ? this.#path.measured : undefined;
   }
 
+  /** UDP port that heartbeats of the peer come from. */
+  get remotePort(): number | undefined {
+    return this.#acknowledgedTheirs ? this.#remote?.port : undefined;
+  }
+
   /** Heartbeats are fast: the peer has not acknowledged, or our kernel refuses datagrams. */
   get hurried(): boolean {
     return this.#confirmed && (!this.#acknowledgedOurs || this.#refusedSince !== undefined);

@@ -218,6 +218,9 @@ export class SleeveOverlay implements NamedOverlay {
       get route() {
         return forwarder.usable ? { kind: "sleeve" as const, link: index } : undefined;
       },
+      get remotePort() {
+        return forwarder.remotePort;
+      },
       get pathMtu() {
         return forwarder.pathMtu;
       },
