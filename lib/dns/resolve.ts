@@ -38,8 +38,9 @@ export function resolve(
   config: ResolveConfig,
   random: () => number,
 ): Reply | "forward" {
-  if (TRANSFERS.includes(question.type)) return { ...reply([], RCODE.refused), authoritative: false };
-  if ((question.class ?? "IN") !== "IN") return "forward";
+  // Another class than the internet's asks for a server itself ("version.bind" of CH): not for its upstream to answer.
+  if (TRANSFERS.includes(question.type) || (question.class ?? "IN") !== "IN")
+    return { ...reply([], RCODE.refused), authoritative: false };
   const name = question.name === "." ? "." : `${question.name.replace(/\.$/, "")}.`;
   const labels = name.split(".").length - 1;
   if (isInDomain(name, config.domain)) return local(name, question, names, config, random);

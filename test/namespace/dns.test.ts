@@ -72,6 +72,8 @@ describe("names", () => {
       () => dig("printer.weave.local", "+short"),
       (text) => text === "192.168.7.7",
     );
+    for (const other of ["CH", "CLASS255"])
+      expect(await dig("version.bind", "-c", other, "-t", "TXT")).toContain("status: REFUSED");
     expect(await dig("PRINTER.Weave.Local.", "+short")).toBe("192.168.7.7");
     expect(await dig("printer", "+short")).toBe("192.168.7.7");
     expect(await dig("printer.weave.local", "+short", "+tcp")).toBe("192.168.7.7");

@@ -156,16 +156,14 @@ describe("questions", () => {
     } as never);
   });
 
-  test("of other classes are forwarded, also those of our names; transfers are refused without authority", () => {
-    expect([
-      ask("w.weave.local", { class: "CH" }),
-      ask("w.weave.local", { class: "IN" }) === "forward",
-    ]).toEqual(["forward", false]);
-    expect(ask("w.weave.local", { type: "AXFR", class: "CH" })).toEqual({
-      rcode: 5,
-      authoritative: false,
-      answers: [],
-    });
+  test("of other classes, and transfers, are refused without authority, for names of ours and of others", () => {
+    const refused = { rcode: 5, authoritative: false, answers: [] };
+    for (const name of ["w.weave.local", "w", "version.bind", "1.0.0.10.in-addr.arpa", "."])
+      for (const other of ["CH", "HS", "ANY", "UNKNOWN_254"])
+        expect(ask(name, { type: "TXT", class: other as never })).toEqual(refused as never);
+    expect(ask("w.weave.local", { type: "AXFR" })).toEqual(refused as never);
+    expect(ask("w.weave.local", { class: "IN" })).not.toEqual(refused as never);
+    expect(ask("version.bind", { class: "IN" })).toBe("forward");
   });
 
   test("by address are answered with the name, without its last dot", () => {
