@@ -13,6 +13,8 @@ export const ENGINE_OPTIONS = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
+  // Bytes of the heap before the first collection: with the engine's 8 MiB, a start collects twice, and frees hardly anything.
+  BUN_JSC_largeHeapSize: "16777216",
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
   BUN_GC_TIMER_INTERVAL: "30000",
   // Ms between looks into pages in use for free blocks to give back: by default 0.1 s, which costs a fifth of what an idle

@@ -23,6 +23,7 @@ const ENGINE = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
+  BUN_JSC_largeHeapSize: "16777216",
   BUN_GC_TIMER_INTERVAL: "30000",
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",
 };
