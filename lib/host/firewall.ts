@@ -11,7 +11,7 @@ import { commit, type TableName } from "../netlink/nftables/message.ts";
 import { fillTable, type Table } from "../netlink/nftables/replace.ts";
 import type { SetDefinition } from "../netlink/nftables/set.ts";
 import { readTable, stateOf, type TableState, tableDifference } from "../netlink/nftables/state.ts";
-import { renewTable, tableDelete } from "../netlink/nftables/table.ts";
+import { hasTable, renewTable, tableDelete } from "../netlink/nftables/table.ts";
 import {
   matchFragmentationNeeded,
   matchTcpPort,
@@ -172,14 +172,17 @@ export function firewallTable(settings: FirewallSettings): Table {
 
 interface Contents {
   readonly requests: readonly Request[];
-  readonly state: TableState;
+  /** What they make; read from them only where there is a table to compare with. */
+  readonly state: () => TableState;
 }
+
+type Wanted = Change & Pick<Contents, "requests">;
 
 /**
  * The table as desired state. Any difference replaces all of it in one transaction: it is small, the order of rules counts, and
  * concurrent changes cannot make the transaction fail. Connections keep their translation, which conntrack has.
  */
-export class FirewallResource implements Resource<Contents, TableState | undefined, Change & Contents> {
+export class FirewallResource implements Resource<Contents, TableState | undefined, Wanted> {
   readonly name = "packet filter";
   readonly sources = ["nftables"] as const;
 
@@ -190,19 +193,20 @@ export class FirewallResource implements Resource<Contents, TableState | undefin
 
   desired(): Contents {
     const requests = fillTable(firewallTable(this.settings()));
-    return { requests, state: stateOf(requests) };
+    let state: TableState | undefined;
+    return { requests, state: () => (state ??= stateOf(requests)) };
   }
 
   observe({ state }: Contents): TableState | undefined {
-    return readTable(this.nf, FIREWALL, state);
+    return hasTable(this.nf, FIREWALL) ? readTable(this.nf, FIREWALL, state()) : undefined;
   }
 
-  difference(wanted: Contents, found: TableState | undefined): (Change & Contents)[] {
-    const wrong = tableDifference(wanted.state, found);
-    return wrong.length === 0 ? [] : [{ object: `table ip ${TABLE}`, wrong: wrong.join(", "), ...wanted }];
+  difference({ requests, state }: Contents, found: TableState | undefined): Wanted[] {
+    const wrong = found ? tableDifference(state(), found) : ["missing"];
+    return wrong.length === 0 ? [] : [{ object: `table ip ${TABLE}`, wrong: wrong.join(", "), requests }];
   }
 
-  apply(changes: readonly (Change & Contents)[]): void {
+  apply(changes: readonly Wanted[]): void {
     for (const { requests } of changes) commit(this.nf, [...renewTable(FIREWALL), ...requests]);
   }
 }

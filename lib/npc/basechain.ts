@@ -59,10 +59,7 @@ const isolatedEnds = (why: string): Rule[] =>
   );
 
 /** The chains that drop what an isolated pod sends or gets, and return for others. */
-const UNJUDGED: readonly Chain[] = [UNTRACKED, MID_STREAM].map((name) => ({
-  name,
-  rules: isolatedEnds(name),
-}));
+const unjudged = (): Chain[] => [UNTRACKED, MID_STREAM].map((name) => ({ name, rules: isolatedEnds(name) }));
 
 function multicast(family: Family, octet: number, bits: number, allowed: boolean): Rule {
   const to = [...matchFamily(family), ...matchDestinationPrefix(family, octet, bits)];
@@ -106,7 +103,7 @@ export function baseChains({ allowMulticast }: Settings): Chain[] {
     base: { type: "filter", hook: "postrouting", priority: BEFORE_SOURCE_NAT, policy: "accept" },
     rules: baseRules(0),
   };
-  return [...UNJUDGED, ipv6, judge, base];
+  return [...unjudged(), ipv6, judge, base];
 }
 
 /**

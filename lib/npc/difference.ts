@@ -12,8 +12,8 @@ import { DIRECTIONS } from "./objects.ts";
 import { type Chain, NO_RULES, type RuleSet, type Ruleset } from "./ruleset.ts";
 import {
   addressElements,
-  BLOCKED,
   baseSets,
+  blockedChains,
   chainName,
   contentDefinition,
   contentElements,
@@ -35,7 +35,7 @@ import {
 export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
   const empty = baseSets(NO_RULES).map(({ definition }) => addSet(TABLE, definition));
   // Those that others jump to first.
-  const chains = [...BLOCKED, ...baseChains(settings)];
+  const chains = [...blockedChains(), ...baseChains(settings)];
   return [
     ...renewTable(TABLE),
     ...empty,

@@ -23,14 +23,14 @@ const CHAIN = "protocols";
  * The chain that decides. The type is read from the link layer header, where nftables shows a tag even when the kernel
  * has moved it to the packet's metadata; `meta protocol` would be the type behind the tag.
  */
-export const protocolsChain: Chain = {
+export const protocolsChain = (): Chain => ({
   name: CHAIN,
   rules: [
     ...Object.values(ETHERTYPE).map((type): Rule => [...matchEtherType(type), verdict("return")]),
     [log(NFLOG_GROUP, FRAME, LOGGED_BYTES)],
     [verdict("drop")],
   ],
-};
+});
 
 /** Sends frames of pods' ports through that chain. */
 export const checkProtocol: Rule = [verdict({ jump: CHAIN })];

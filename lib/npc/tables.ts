@@ -189,21 +189,22 @@ export function blocking(why: string, cut?: "opener" | "target"): Expression[] {
  * that are allowed. Packets of an established connection are of one that was allowed when it began; the log tells which
  * end has sent them.
  */
-export const BLOCKED: readonly NftChain[] = DIRECTIONS.map((direction) => {
-  const established = matchState(STATE.established | STATE.related);
-  return {
-    name: blockedName(direction),
-    rules: [
-      ...FAMILIES.map((family): Rule => {
-        const self = matchSet(family, ["opener", "target"], selfSet(family).name);
-        return [...matchFamily(family), ...self, verdict("accept")];
-      }),
-      [...established, ...matchReply(), ...blocking(direction, "target")],
-      [...established, ...blocking(direction, "opener")],
-      blocking(direction),
-    ],
-  };
-});
+export const blockedChains = (): NftChain[] =>
+  DIRECTIONS.map((direction) => {
+    const established = matchState(STATE.established | STATE.related);
+    return {
+      name: blockedName(direction),
+      rules: [
+        ...FAMILIES.map((family): Rule => {
+          const self = matchSet(family, ["opener", "target"], selfSet(family).name);
+          return [...matchFamily(family), ...self, verdict("accept")];
+        }),
+        [...established, ...matchReply(), ...blocking(direction, "target")],
+        [...established, ...blocking(direction, "opener")],
+        blocking(direction),
+      ],
+    };
+  });
 
 /** The sets that there always are. */
 export function baseSets(rules: Ruleset): FilledSet[] {

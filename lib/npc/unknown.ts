@@ -78,7 +78,7 @@ function chains(denyUnknown: boolean): Chain[] {
     return { name, rules: [checkProtocol, ...(denyUnknown ? rules : [])] };
   };
   return [
-    protocolsChain,
+    protocolsChain(),
     ofPods(SENT, FAMILIES.map(fromUnknown)),
     ofPods(RECEIVED, FAMILIES.map(toUnknown)),
     {
