@@ -1,6 +1,6 @@
-// Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): their marks, and deleting them.
+// Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): their marks, how strict it is with them, and deleting them.
 import type { Work } from "../clock/slices.ts";
-import { ENOENT, isErrno, unlessErrno } from "../sys/errno.ts";
+import { ENOENT, unlessErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
 import { type Message, NLM_F_ACK } from "./message.ts";
 import { NFGENMSG, nfgenmsg, nfnlType } from "./nfnetlink.ts";
@@ -14,6 +14,7 @@ const IPCTNL_MSG_CT_DELETE = 2;
 /** enum ctattr_type */
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
+const CTA_PROTOINFO = 4;
 const CTA_MARK = 8;
 const CTA_ZONE = 18;
 const CTA_MARK_MASK = 21;
@@ -27,6 +28,11 @@ const CTA_PROTO_DST_PORT = 3;
 const CTA_FILTER_ORIG_FLAGS = 1;
 /** CTA_FILTER_F_CTA_PROTO_NUM and CTA_FILTER_F_CTA_PROTO_DST_PORT (net/netfilter/nf_internals.h). */
 const BY_PROTOCOL_AND_PORT = (1 << 3) | (1 << 5);
+/** enum ctattr_protoinfo, ctattr_protoinfo_tcp; struct nf_ct_tcp_flags { flags, mask }, IP_CT_TCP_FLAG_BE_LIBERAL of both. */
+const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+const CTA_PROTOINFO_TCP_FLAGS_REPLY = 5;
+const LIBERAL = Uint8Array.of(8, 8);
 const AF_INET = 2;
 const IPPROTO_UDP = 17;
 const NLA_F_NESTED = 0x8000;
@@ -36,32 +42,68 @@ const STEP = 256;
 /** Rounds until the marks are given up. */
 const MAX_ROUNDS = 10;
 
+const LIST = {
+  operation: "list connections",
+  type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET),
+};
+
 /** Return the connections, of both families, that have this bit of the mark. Throws NetlinkError. */
 function marked(nl: NetlinkSocket, bit: number): Message[] {
   const body = new AttributeEncoder().raw(nfgenmsg(0)).u32be(CTA_MARK, bit).u32be(CTA_MARK_MASK, bit).done();
-  return nl.dump({
-    operation: "list connections",
-    type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET),
-    body,
-  });
+  return nl.dump({ ...LIST, body });
 }
 
-/** Return the message that clears the bits of `mask` in the mark of a connection. */
-function clearing({ body }: Message, mask: number, flags: number): Request {
+/** Return the request about a connection that was listed; `add` what is to be changed. */
+function about(
+  { body }: Message,
+  { operation, type, flags }: { operation: string; type: number; flags?: number },
+  add: (request: AttributeEncoder) => void = () => {},
+): Request {
   const connection = decodeAttributes(body.subarray(NFGENMSG));
   const request = new AttributeEncoder()
     .raw(nfgenmsg(body[0] ?? 0))
-    .bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, connection.need(CTA_TUPLE_ORIG).payload)
-    .u32be(CTA_MARK, 0)
-    .u32be(CTA_MARK_MASK, mask);
+    .bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, connection.need(CTA_TUPLE_ORIG).payload);
+  add(request);
   const zone = connection.get(CTA_ZONE)?.payload;
   if (zone) request.bytes(CTA_ZONE, zone);
   return {
-    operation: "set the mark of a connection",
-    type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW),
-    flags,
+    operation,
+    type: nfnlType(NFNL_SUBSYS_CTNETLINK, type),
+    ...(flags !== undefined && { flags }),
     body: request.done(),
   };
+}
+
+/** Change connections, STEP at a time; those that end meanwhile are passed over. Throws NetlinkError. */
+function* changeAll(
+  nl: NetlinkSocket,
+  connections: readonly Message[],
+  operation: string,
+  add: (request: AttributeEncoder) => void,
+): Work {
+  for (let at = 0; at < connections.length; at += STEP) {
+    yield;
+    const part = connections.slice(at, at + STEP);
+    const last = part.length - 1;
+    const requests = part.map((each, i) =>
+      about(each, { operation, type: IPCTNL_MSG_CT_NEW, flags: i === last ? NLM_F_ACK : 0 }, add),
+    );
+    unlessErrno([ENOENT], () => nl.batch(requests));
+  }
+}
+
+/** Let the packets of all TCP connections of now be valid whatever their sequence numbers are. Throws NetlinkError. */
+export function* loosenTcpConnections(nl: NetlinkSocket): Work {
+  const connections = nl.dump({ ...LIST, body: new AttributeEncoder().raw(nfgenmsg(0)).done() });
+  const isTcp = ({ body }: Message) =>
+    decodeAttributes(body.subarray(NFGENMSG)).get(CTA_PROTOINFO)?.nested.get(CTA_PROTOINFO_TCP) !== undefined;
+  yield* changeAll(nl, connections.filter(isTcp), "loosen a connection", (request) =>
+    request.nested(CTA_PROTOINFO, (info) =>
+      info.nested(CTA_PROTOINFO_TCP, (tcp) =>
+        tcp.bytes(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, LIBERAL).bytes(CTA_PROTOINFO_TCP_FLAGS_REPLY, LIBERAL),
+      ),
+    ),
+  );
 }
 
 /**
@@ -73,17 +115,9 @@ export function* clearConnectionMarks(nl: NetlinkSocket, bit: number, mask: numb
     // A connection that another one expects takes its mark over, so one that was marked still makes more.
     const found = marked(nl, bit);
     if (found.length === 0) return;
-    for (let at = 0; at < found.length; at += STEP) {
-      yield;
-      const part = found.slice(at, at + STEP);
-      const last = part.length - 1;
-      try {
-        nl.batch(part.map((each, i) => clearing(each, mask, i === last ? NLM_F_ACK : 0)));
-      } catch (error) {
-        // Connections end meanwhile.
-        if (!isErrno(error, ENOENT)) throw error;
-      }
-    }
+    yield* changeAll(nl, found, "set the mark of a connection", (request) =>
+      request.u32be(CTA_MARK, 0).u32be(CTA_MARK_MASK, mask),
+    );
   }
   throw new Error("connections keep being marked while their marks are cleared");
 }
@@ -99,12 +133,7 @@ function toUdpPort(nl: NetlinkSocket, port: number): Message[] {
       ),
     )
     .done();
-  const found = nl.dump({
-    operation: "list connections",
-    type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET),
-    body,
-  });
-  return found.filter(({ body }) => {
+  return nl.dump({ ...LIST, body }).filter(({ body }) => {
     const tuple = decodeAttributes(body.subarray(NFGENMSG)).get(CTA_TUPLE_ORIG)?.nested;
     const protocol = tuple?.get(CTA_TUPLE_PROTO)?.nested;
     return (
@@ -132,18 +161,7 @@ export function forgetUdpConnections(
   for (const message of toUdpPort(nl, port)) {
     const target = answersFrom(message);
     if (!target || !isMeant(target)) continue;
-    const connection = decodeAttributes(message.body.subarray(NFGENMSG));
-    const request = new AttributeEncoder()
-      .raw(nfgenmsg(AF_INET))
-      .bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, connection.need(CTA_TUPLE_ORIG).payload);
-    const zone = connection.get(CTA_ZONE)?.payload;
-    if (zone) request.bytes(CTA_ZONE, zone);
-    unlessErrno([ENOENT], () =>
-      nl.request({
-        operation: "forget a connection",
-        type: nfnlType(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE),
-        body: request.done(),
-      }),
-    );
+    const operation = { operation: "forget a connection", type: IPCTNL_MSG_CT_DELETE };
+    unlessErrno([ENOENT], () => nl.request(about(message, operation)));
   }
 }
