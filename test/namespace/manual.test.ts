@@ -50,6 +50,10 @@ const ELSEWHERE: readonly (readonly [RegExp, string])[] = [
   [/^weave-npc explain /, "test/namespace/npcsnapshot.test.ts"],
   [/^weave-npc apply /, "test/namespace/npcsnapshot.test.ts"],
   [/^weave migrate/, "test/namespace/migration.test.ts"],
+  [
+    /^(ip netns add (one|two)|ip link add .* netns two|ip -n |ip netns exec |export WEAVE_)/,
+    "test/namespace/severalhosts.test.ts",
+  ],
   [/^(weave setup --systemd|systemctl start weave|editor )/, "test/vm-long/boot.test.ts"],
   [/^weave reset/, "test/namespace/reset.test.ts"],
   [/^weave trace /, "test/namespace/trace.test.ts"],
