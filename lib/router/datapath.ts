@@ -82,7 +82,11 @@ export async function startDatapath(
     );
   }
   const ports = scope.use("container ports", startPorts(context, datapath, shortId, reconciler, flowCache));
-  mtu.follow({ reconcile: () => reconciler.apply(), raised: (from, to) => ports.mtuRaised(from, to) });
+  mtu.follow({
+    check: () => reconciler.check(),
+    reconcile: () => reconciler.apply(),
+    raised: (from, to) => ports.mtuRaised(from, to),
+  });
   const esp = new Esp(systemRandom, fastdpPort(port));
   scope.defer("ESP", () => esp.close());
   const encrypts = options.password !== undefined;

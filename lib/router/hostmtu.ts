@@ -18,6 +18,8 @@ const RETRY_MS = 5_000;
 
 /** What it acts on; known once these parts have started. */
 export interface MtuParts {
+  /** Reconcile the kernel state that depends on it before it changes. */
+  check(): void;
   /** Reconcile the kernel state that depends on it. Throws the kernel's error. */
   reconcile(): void;
   /** Note that links of containers with the MTU `from` get another; return a function to call once all have it. */
@@ -108,6 +110,7 @@ export class RouterMtu {
   /** Let links take packets of that size. Rejects where the kernel refuses; a later call tries again. */
   async accept(mtu: number): Promise<void> {
     if (mtu <= this.#link) return this.#work && this.#applyDue();
+    this.#parts?.check();
     const from = this.#link;
     this.#link = mtu;
     await this.#raise(from);
@@ -115,6 +118,7 @@ export class RouterMtu {
 
   /** Tell containers and the host the MTU of the network. */
   changed(mtu: number): void {
+    this.#parts?.check();
     this.#network = mtu;
     try {
       this.#keep(mtu);

@@ -52,6 +52,7 @@ function router({ fixed, kept, bridge }: Before) {
     log: { ...silentLog, with: () => ({ ...silentLog, error: (text: string) => errors.push(text) }) },
   } as unknown as RouterContext);
   mtu.follow({
+    check: () => said.push("check"),
     reconcile: () => said.push("reconcile"),
     raised(from, to) {
       said.push(`raised ${from} ${to}`);
@@ -150,11 +151,18 @@ test("links take more before the network carries it; what is no more changes not
   await mtu.accept(1376);
   expect([take(), mtu.link]).toEqual([[], 1376]);
   await mtu.accept(1450);
-  expect(take()).toEqual(["raised 1376 1450", "reconcile", "links 1376 -> 1450, network 1376", "all raised"]);
+  expect(take()).toEqual([
+    // What others have changed is put right before what is wanted changes.
+    "check",
+    "raised 1376 1450",
+    "reconcile",
+    "links 1376 -> 1450, network 1376",
+    "all raised",
+  ]);
   mtu.changed(1450);
-  expect(take()).toEqual(["reconcile", "links 1450 -> 1450, network undefined"]);
+  expect(take()).toEqual(["check", "reconcile", "links 1450 -> 1450, network undefined"]);
   mtu.changed(1300);
-  expect(take()).toEqual(["reconcile", "links 1450 -> 1450, network 1300"]);
+  expect(take()).toEqual(["check", "reconcile", "links 1450 -> 1450, network 1300"]);
 });
 
 test("changes before containers can be told are told at the start, from the MTU that links have had first", async () => {
@@ -163,15 +171,22 @@ test("changes before containers can be told are told at the start, from the MTU 
   await mtu.accept(1500);
   mtu.changed(1480);
   expect(take()).toEqual([
-    ...["raised 1376 1450", "all raised", "reconcile"],
-    ...["raised 1450 1500", "all raised", "reconcile"],
+    ...["check", "raised 1376 1450", "all raised", "reconcile"],
+    ...["check", "raised 1450 1500", "all raised", "reconcile"],
+    "check",
     "reconcile",
   ]);
   await start();
   expect(take()).toEqual(["raised 1376 1500", "reconcile", "links 1376 -> 1500, network 1480", "all raised"]);
   // That is done; the next change begins with what links have now.
   await mtu.accept(1600);
-  expect(take()).toEqual(["raised 1500 1600", "reconcile", "links 1500 -> 1600, network 1480", "all raised"]);
+  expect(take()).toEqual([
+    "check",
+    "raised 1500 1600",
+    "reconcile",
+    "links 1500 -> 1600, network 1480",
+    "all raised",
+  ]);
 });
 
 test("containers that could not be told are told later, from each MTU that their links may have", async () => {
