@@ -44,8 +44,9 @@ const ArrivedSchema = v.object({
   route: v.optional(arrivedSchema),
   fastdp: v.optional(arrivedSchema),
   sleeve: v.optional(arrivedSchema),
-  /** The overlay of the peer's way back. */
+  /** The overlay of the peer's way back, and those that stand by there. */
   by: v.optional(v.string()),
+  standby: v.optional(v.array(v.string())),
 });
 
 export interface PingParts {
@@ -76,7 +77,8 @@ export class Pinger {
       const end = more ? "arrived" : "settle";
       const arrived = parts.probes[end](BigInt(`0x${session}`), source);
       const peer = parts.mesh.peers.get(source);
-      return { ...Object.fromEntries(arrived ?? []), by: peer && parts.overlay.pathTo(peer)?.overlay };
+      const path = peer && parts.overlay.pathTo(peer);
+      return { ...Object.fromEntries(arrived ?? []), by: path?.overlay, standby: path?.standby };
     });
     questions.answer("ping", async () => this.#pingForOthers());
   }
@@ -189,6 +191,7 @@ export class Pinger {
     ];
     const results = [];
     for (const each of runs) {
+      if (!each.inUse) await this.#readyThere(peer.name, each.name, question);
       try {
         const settled = () => this.#arrived(peer.name, { ...question, more: true }, ASK_MS);
         const result = await this.parts.probes.run(session, peer.name, each.way, count, settled);
@@ -231,6 +234,15 @@ export class Pinger {
     } catch {
       // Only the direction at fault stays unknown.
       return undefined;
+    }
+  }
+
+  /** Wait until a peer has an overlay, too: either end of a new connection has it when it has heard of the other's datagrams. */
+  async #readyThere(peer: PeerName, overlay: string, question: object): Promise<void> {
+    for (let left = TRIES - 1; left > 0; left--) {
+      const there = await this.#arrived(peer, { ...question, more: true }, ASK_MS);
+      if (!there?.standby || there.by === overlay || there.standby.includes(overlay)) return;
+      await sleep(this.parts.clock, TRY_AGAIN_MS);
     }
   }
 

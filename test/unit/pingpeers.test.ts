@@ -126,6 +126,24 @@ test("a result is of the path in use first, then of those that stand by", async 
   ]);
 });
 
+test("an overlay that stands by is tried once the peer has it, too, or after three looks, 700 ms apart", async () => {
+  for (const looks of [0, 1, 3, 9]) {
+    let ready = looks;
+    const { subject, runs, clock, asked } = pinger(1, async (_peer, what) =>
+      what === "probed" ? { by: "fastdp", standby: ready-- > 0 ? [] : ["sleeve"] } : {},
+    );
+    const pinging = subject.ping([], 5);
+    for (let i = 0; i < 5; i++) await settle();
+    for (let look = 1; look <= Math.min(looks, 3); look++) {
+      expect([asked.length, runs.length]).toEqual([1 + look, 1]);
+      clock.advance(700);
+      for (let i = 0; i < 5; i++) await settle();
+    }
+    await pinging;
+    expect(runs).toEqual([`${name(2)} route 5`, `${name(2)} sleeve 5`]);
+  }
+});
+
 test("the remedy names the UDP port of each overlay, and which way is at fault", async () => {
   const { subject, state } = pinger(1, async (_peer, what) =>
     what === "probed" ? { route: { probes: 0, largest: 0 }, sleeve: { probes: 5, largest: 1_390 } } : {},
@@ -235,7 +253,7 @@ describe("a peer", () => {
     const { subject } = pinger(1, async (_peer, _what, body) => ({ told: told.push(body) }), small);
     await subject.ping([], 5);
     const session = "000000000000000a";
-    expect(told).toEqual([{ session }, { session }]);
+    expect(told).toEqual([{ session }, { session, more: true }, { session }]);
   });
 
   test("that asks is answered once the return path is in force", async () => {
