@@ -9,14 +9,14 @@ import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
 import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
-import { type Host, Hosts, must } from "../support/hosts.ts";
+import { type Host, Hosts } from "../support/hosts.ts";
 import { addPod } from "../support/pods.ts";
-import { inside, iperf, type Path } from "./paths.ts";
+import { connections, packetRate, throughput } from "./measures.ts";
+import type { Path } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 5;
 const SETTLE_MS = 500;
-const SECONDS = 1;
 const NODE = "n1";
 const IPERF_PORT = 5201;
 const CONNECT_PORT = 5300;
@@ -112,47 +112,6 @@ async function withoutIptables(host: Host): Promise<void> {
   await host.must(["ipset", "destroy"]);
 }
 
-/** Gbit/s of one TCP flow. */
-async function throughput(path: Path): Promise<number> {
-  return (await iperf(path, SECONDS)).sum_received.bits_per_second / 1e9;
-}
-
-/** Small UDP packets a second that arrive. */
-async function packetRate(path: Path): Promise<number> {
-  const { packets, lost_packets, seconds } = (await iperf(path, SECONDS, "-u", "-b", "0", "-l", "64")).sum;
-  return (packets - lost_packets) / seconds;
-}
-
-const CONNECTOR = `
-  const [host, port, count] = process.argv.slice(-3);
-  const started = performance.now();
-  for (let i = 0; i < Number(count); i++) {
-    const { promise, resolve } = Promise.withResolvers();
-    const socket = await Bun.connect({ hostname: host, port: Number(port), socket: { open() {}, data() {}, close: resolve } });
-    await promise;
-  }
-  console.log(Number(count) / (performance.now() - started) * 1000);
-  process.exit(0);`;
-const ACCEPTOR = `
-  Bun.listen({ hostname: "0.0.0.0", port: ${CONNECT_PORT}, socket: { open(socket) { socket.end(); }, data() {} } });
-  console.log("ready");`;
-
-/** TCP connections a second, one after the other. */
-async function connections({ client, server, address }: Path): Promise<number> {
-  const acceptor = Bun.spawn(inside(server, process.execPath, "-e", ACCEPTOR), { stdout: "pipe" });
-  try {
-    for await (const _ of acceptor.stdout) break;
-    const args = [address, String(CONNECT_PORT), String(CONNECTS)];
-    // Through thousands of rules of iptables a connection takes 6 ms.
-    return Number(
-      await must(inside(client, process.execPath, "-e", CONNECTOR, ...args), { timeoutMs: 120_000 }),
-    );
-  } finally {
-    acceptor.kill();
-    await acceptor.exited;
-  }
-}
-
 /** Turns of measurements with everything that is compared, one after the other. */
 async function packets(host: Host, ends: Ends): Promise<Row[]> {
   const netns = `/run/netns/${host.netns}`;
@@ -169,7 +128,7 @@ async function packets(host: Host, ends: Ends): Promise<Row[]> {
     const figures = measured.get(what) ?? { flow: [], packets: [], connects: [] };
     figures.flow.push(await throughput(ends));
     figures.packets.push(await packetRate(ends));
-    figures.connects.push(await connections(ends));
+    figures.connects.push(await connections(ends, CONNECT_PORT, CONNECTS));
     measured.set(what, figures);
   };
   for (let run = 0; run < RUNS; run++) {

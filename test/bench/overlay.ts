@@ -3,11 +3,11 @@
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { Hosts, must } from "../support/hosts.ts";
+import { connections, packetRate, SECONDS, throughput } from "./measures.ts";
 import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 7;
-const SECONDS = 1;
 const UNDERLAY_MTU = 9100;
 const MTUS = [1376, 8916];
 const PORT = 7_000;
@@ -15,16 +15,6 @@ const CONNECTS = 2_000;
 
 /** One figure of a path. */
 type Measure = (path: Path) => Promise<number>;
-
-const flow: Measure = async (path) => (await iperf(path, SECONDS)).sum_received.bits_per_second / 1e9;
-const flows: Measure = async (path) =>
-  (await iperf(path, SECONDS, "-P", "8")).sum_received.bits_per_second / 1e9;
-
-/** Small UDP packets a second that arrive. */
-const small: Measure = async (path) => {
-  const { packets, lost_packets, seconds } = (await iperf(path, SECONDS, "-u", "-b", "0", "-l", "64")).sum;
-  return (packets - lost_packets) / seconds;
-};
 
 /** Busy seconds of all processors. */
 const busy = () =>
@@ -49,41 +39,16 @@ const roundTrip: Measure = async ({ client, server, address }) => {
   }
 };
 
-const CONNECTOR = `
-  const [host, port, count] = process.argv.slice(-3);
-  const started = performance.now();
-  for (let i = 0; i < Number(count); i++) {
-    const { promise, resolve } = Promise.withResolvers();
-    await Bun.connect({ hostname: host, port: Number(port), socket: { open() {}, data() {}, close: resolve } });
-    await promise;
-  }
-  console.log(Number(count) / (performance.now() - started) * 1000);
-  process.exit(0);`;
-const ACCEPTOR = `Bun.listen({ hostname: "0.0.0.0", port: ${PORT}, socket: { open(socket) { socket.end(); }, data() {} } });`;
-
-/** TCP connections a second, one after the other. */
-const connections: Measure = async ({ client, server, address }) => {
-  const acceptor = Bun.spawn(inside(server, process.execPath, "-e", ACCEPTOR));
-  try {
-    await Bun.sleep(300);
-    const args = [address, String(PORT), String(CONNECTS)];
-    return Number(await must(inside(client, process.execPath, "-e", CONNECTOR, ...args)));
-  } finally {
-    acceptor.kill();
-    await acceptor.exited;
-  }
-};
-
 /** What is measured at the first MTU only; at the others, one flow. */
 const FIRST: readonly (readonly [name: string, unit: string, measure: Measure])[] = [
-  ["tcp mtu 1376", "Gbit/s", flow],
-  ["tcp 8 flows", "Gbit/s", flows],
+  ["tcp mtu 1376", "Gbit/s", throughput],
+  ["tcp 8 flows", "Gbit/s", (path) => throughput(path, "-P", "8")],
   ["round trip", "us", roundTrip],
-  ["small packets", "1/s", small],
-  ["connections", "1/s", connections],
+  ["small packets", "1/s", packetRate],
+  ["connections", "1/s", (path) => connections(path, PORT, CONNECTS)],
   ["cpu", "CPU s/Gbit", processors],
 ];
-const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", flow]];
+const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", throughput]];
 
 async function atMtu(mtu: number, measures: typeof FIRST, runs = RUNS): Promise<Row[]> {
   await using hosts = await Hosts.create("bench", 2, UNDERLAY_MTU);
@@ -91,7 +56,7 @@ async function atMtu(mtu: number, measures: typeof FIRST, runs = RUNS): Promise<
   const reference = await referencePath(hosts, mtu);
   const [one, two] = [hosts.host(1), hosts.host(2)];
   const host = { client: one.netns, server: two.netns, address: two.ip };
-  for (const path of [ours, reference, host]) await flow(path);
+  for (const path of [ours, reference, host]) await throughput(path);
   const rows: Row[] = [];
   for (const [name, unit, measure] of measures) {
     const found: [number[], number[], number[]] = [[], [], []];
