@@ -56,7 +56,8 @@ function marked(nl: NetlinkSocket, bit: number): Message[] {
 /** Return the request about a connection that was listed; `add` what is to be changed. */
 function about(
   { body }: Message,
-  { operation, type, flags }: { operation: string; type: number; flags?: number },
+  operation: string,
+  type: number,
   add: (request: AttributeEncoder) => void = () => {},
 ): Request {
   const connection = decodeAttributes(body.subarray(NFGENMSG));
@@ -66,12 +67,7 @@ function about(
   add(request);
   const zone = connection.get(CTA_ZONE)?.payload;
   if (zone) request.bytes(CTA_ZONE, zone);
-  return {
-    operation,
-    type: nfnlType(NFNL_SUBSYS_CTNETLINK, type),
-    ...(flags !== undefined && { flags }),
-    body: request.done(),
-  };
+  return { operation, type: nfnlType(NFNL_SUBSYS_CTNETLINK, type), body: request.done() };
 }
 
 /** Change connections, STEP at a time; those that end meanwhile are passed over. Throws NetlinkError. */
@@ -85,9 +81,10 @@ function* changeAll(
     yield;
     const part = connections.slice(at, at + STEP);
     const last = part.length - 1;
-    const requests = part.map((each, i) =>
-      about(each, { operation, type: IPCTNL_MSG_CT_NEW, flags: i === last ? NLM_F_ACK : 0 }, add),
-    );
+    const requests = part.map((each, i) => ({
+      ...about(each, operation, IPCTNL_MSG_CT_NEW, add),
+      flags: i === last ? NLM_F_ACK : 0,
+    }));
     unlessErrno([ENOENT], () => nl.batch(requests));
   }
 }
@@ -161,7 +158,7 @@ export function forgetUdpConnections(
   for (const message of toUdpPort(nl, port)) {
     const target = answersFrom(message);
     if (!target || !isMeant(target)) continue;
-    const operation = { operation: "forget a connection", type: IPCTNL_MSG_CT_DELETE };
-    unlessErrno([ENOENT], () => nl.request(about(message, operation)));
+    const request = about(message, "forget a connection", IPCTNL_MSG_CT_DELETE);
+    unlessErrno([ENOENT], () => nl.request(request));
   }
 }

@@ -1,6 +1,5 @@
 // Settings of conntrack that the flow cache needs. Which of them were off before is noted in the kernel, beside the programs that need
 // them: whoever removes those puts the settings back, whichever process made them.
-
 import type { BpfMap } from "../../bpf/map.ts";
 import { atOnce } from "../../clock/slices.ts";
 import { type SysctlChange, Sysctls } from "../../host/reconcile/sysctls.ts";
