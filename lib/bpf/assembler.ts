@@ -44,7 +44,17 @@ const PSEUDO_FUNC = 4;
 const SIZE = { u8: 0x10, u16: 0x08, u32: 0x00, u64: 0x18 } as const;
 export type Size = keyof typeof SIZE;
 
-const OPERATION = { add: 0x00, sub: 0x10, or: 0x40, and: 0x50, lsh: 0x60, rsh: 0x70, mov: 0xb0 } as const;
+const OPERATION = {
+  add: 0x00,
+  sub: 0x10,
+  mul: 0x20,
+  or: 0x40,
+  and: 0x50,
+  lsh: 0x60,
+  rsh: 0x70,
+  xor: 0xa0,
+  mov: 0xb0,
+} as const;
 export type AluOperation = keyof typeof OPERATION;
 
 const JUMP = { eq: 0x10, gt: 0x20, ge: 0x30, ne: 0x50, lt: 0xa0, le: 0xb0 } as const;

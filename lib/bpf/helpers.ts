@@ -9,6 +9,7 @@ export const BPF_FUNC = {
   skb_set_tunnel_key: 21,
   redirect: 23,
   skb_load_bytes: 26,
+  get_hash_recalc: 34,
   skb_pull_data: 39,
   skb_change_head: 43,
   skb_adjust_room: 50,

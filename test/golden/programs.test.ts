@@ -60,7 +60,14 @@ test("the same with callbacks are what they were", () => {
   });
 });
 
-const flow = { control: { fd: 31 }, ports: { fd: 32 }, out: { fd: 33 }, in: { fd: 34 } };
+const flow = {
+  control: { fd: 31 },
+  ports: { fd: 32 },
+  out: { fd: 33 },
+  in: { fd: 34 },
+  to: { fd: 35 },
+  from: { fd: 36 },
+};
 
 test("the flow cache's programs are what they were", () => {
   const config = { self: 1, port: 7, tap: 6, flow };
@@ -72,16 +79,16 @@ test("the flow cache's programs are what they were", () => {
     egress: digest(egressProgram(maps, config)),
     ingress: digest(ingressProgram(maps, config)),
     port: digest(port.instructions),
-    arrival: digest(arrivalProgram(flow, maps.neighbours, { port: 6784, self: 1 })),
+    arrival: digest(arrivalProgram(flow, maps, { port: 6784, self: 1 })),
     departure: digest(departureProgram(flow, 6784)),
     confirm: digest(confirmProgram(flow)),
   }).toEqual({
-    egress: "356 7d7c77354b304dd9",
-    ingress: "289 6cf1554e84f95ffe",
-    port: "447 9081dc3ccd235fd4",
-    arrival: "277 3c750a7e0173658b",
-    departure: "159 663bdf41c0cfd2b4",
-    confirm: "260 c330280fbfe15117",
+    egress: "521 00a67eeb7ce42bbf",
+    ingress: "325 cc68ca13953c4229",
+    port: "451 731dcb1d030df0a8",
+    arrival: "663 c3f8f9486e0f8862",
+    departure: "219 489536ee6a98fba9",
+    confirm: "264 fbcb7951bff26158",
   });
 });
 

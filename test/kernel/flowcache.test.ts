@@ -13,7 +13,9 @@ import {
   closeFlowMaps,
   createFlowMaps,
   type FlowMaps,
+  FROM,
   MODE,
+  OUT,
 } from "../../lib/overlay/flowcache/maps.ts";
 import { whyNoFlowCache } from "../../lib/overlay/flowcache/probe.ts";
 import * as underlays from "../../lib/overlay/flowcache/underlay.ts";
@@ -128,6 +130,33 @@ describe.if(isRoot)("the flow cache", () => {
     subject.renumber(8);
     expect(next()).toBe(5);
     expect(next()).toBe(5);
+    subject.close();
+  });
+
+  test("forgets the ways to and from those that are no neighbours any more", () => {
+    const neighbours = new Set([1, 2]);
+    const table = () => ({ ...datapath(), table: { neighbours } }) as never;
+    const subject = new FlowCache(nl, maps, table(), { port: 6_784, self: 7 });
+    for (const address of [1, 2, 3]) {
+      maps.to.set(address, new Uint8Array(OUT.size));
+      maps.from.set(address, new Uint8Array(FROM.size));
+    }
+    const known = () =>
+      [maps.to, maps.from].map((ways) =>
+        ways
+          .entries()
+          .map(([address]) => address)
+          .sort(),
+      );
+    // They have no route in this namespace.
+    subject.tableChanged();
+    expect(known()).toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
+    neighbours.delete(1);
+    subject.tableChanged();
+    expect(known()).toEqual([[2], [2]]);
     subject.close();
   });
 

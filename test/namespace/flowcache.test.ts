@@ -6,8 +6,9 @@ import * as v from "valibot";
 import { apiClient } from "../../lib/api/client.ts";
 import { TrafficSample } from "../../lib/api/traffic.ts";
 import { fastTraffic } from "../support/flowpods.ts";
+import { FLOW_PORT } from "../support/flowprobe.ts";
 import { FlowWorld } from "../support/flowworld.ts";
-import { eventually, type Host } from "../support/hosts.ts";
+import { eventually, type Host, must } from "../support/hosts.ts";
 
 const BRIDGED = "net.bridge.bridge-nf-call-iptables";
 const STREAM_PORT = 7_100;
@@ -119,6 +120,46 @@ test("a connection that begins just as others let the packet filter see bridged 
   const end = await streaming(a);
   await Bun.sleep(1_000);
   expect(await end()).toBe("0");
+});
+
+const CONNECTIONS = 400;
+/** Opens connections, many at once, and closes them. */
+const OPENER = `
+  const [address, port] = process.argv.slice(-2);
+  const one = () => new Promise((done) => {
+    const socket = require("node:net").connect(Number(port), address, () => socket.end());
+    socket.resume().on("error", () => {}).on("close", done);
+  });
+  for (let i = 0; i < ${CONNECTIONS / 50}; i++) await Promise.all(Array.from({ length: 50 }, one));`;
+
+test("the first and last packets of connections pass the underlay's packet filter only now and then", async () => {
+  const { a, b } = world;
+  await filterBridged(true, false);
+  await world.allTalk();
+  const [from] = world.pods.filter(({ host }) => host === a);
+  const [to] = world.pods.filter(({ host }) => host === b);
+  if (!from || !to) throw new Error("a pod on each host is needed");
+  const chain = (hook: string) =>
+    `chain ${hook} { type filter hook ${hook} priority 0; udp dport 6784 counter; }`;
+  const table = `table ip t { ${chain("input")}; ${chain("output")}; }\n`;
+  const wire = async () => Number(await a.must(["cat", "/sys/class/net/eth0/statistics/tx_packets"]));
+  for (const host of hosts) await host.must(["nft", "-f", "-"], { stdin: table });
+  const before = await wire();
+  const opener = ["ip", "netns", "exec", from.netns, process.execPath, "-e", OPENER, to.address];
+  await must([...opener, String(FLOW_PORT)]);
+  const sent = (await wire()) - before;
+  const told = await Promise.all(
+    hosts.map(async (host) => {
+      const text = await host.must(["nft", "list", "table", "ip", "t"]);
+      await host.must(["nft", "delete", "table", "ip", "t"]);
+      return [...text.matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));
+    }),
+  );
+  // SYN and FIN of each at least; the packet filter has seen one of each neighbour in 80 ms.
+  expect(sent).toBeGreaterThan(2 * CONNECTIONS);
+  for (const packets of told.flat()) expect(packets).toBeLessThan(CONNECTIONS / 2);
+  // Not none either: what it decides is asked again and again.
+  for (const packets of told.flat()) expect(packets).toBeGreaterThan(0);
 });
 
 test("counters of containers include what takes the fast path", async () => {

@@ -3,8 +3,10 @@
 // time of what has come, by sender and label. Its argument is its name; a line of input sets the targets, [[label, address, port], …],
 // or is "?"; it is answered by {at, seen: {"sender label": [count, latest]}}.
 import { monotonicNow } from "../../lib/sys/clocks.ts";
-import { EVERY_MS, FLOW_PORT, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
+import { EVERY_MS, FLOW_PORT, NEW_LABEL, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
 
+/** Datagrams from new ports are sent every so many times. */
+const NEW_EVERY = 3;
 /** A connection that nothing comes back by for this long begins anew. */
 const SILENT_MS = 1_500;
 
@@ -89,9 +91,25 @@ class Client {
 }
 const clients = new Map<string, Client>();
 
+async function sendAnew(label: string, address: string, port: number): Promise<void> {
+  const socket = await Bun.udpSocket(udp);
+  try {
+    socket.send(`${name} ${label} ${now()}`, port, address);
+  } catch {
+    // Nobody listens there yet.
+  }
+  socket.close();
+}
+
+let ticks = 0;
 setInterval(() => {
+  ticks++;
   for (const [label, address, port] of targets) {
     if (label === TCP_LABEL) continue;
+    if (label === NEW_LABEL) {
+      if (ticks % NEW_EVERY === 0) void sendAnew(label, address, port);
+      continue;
+    }
     try {
       (port === FLOW_PORT ? plain : asking).send(`${name} ${label} ${now()}`, port, address);
     } catch {

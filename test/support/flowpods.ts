@@ -4,7 +4,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { findFlowMaps } from "../../lib/overlay/flowcache/flowcache.ts";
 import { closeFlowMaps, type PortTraffic } from "../../lib/overlay/flowcache/maps.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
-import { FLOW_PORT, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
+import { FLOW_PORT, NEW_LABEL, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
 import type { Host } from "./hosts.ts";
 
 /** Where the program runs: a namespace by name, with an address. */
@@ -72,6 +72,7 @@ export function othersOf(end: FlowEnd, all: readonly FlowEnd[]): Target[] {
     .flatMap(({ address }): Target[] => [
       ["udp", address, FLOW_PORT],
       [TCP_LABEL, address, FLOW_PORT],
+      [NEW_LABEL, address, FLOW_PORT],
     ]);
 }
 

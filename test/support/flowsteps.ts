@@ -144,7 +144,7 @@ export class FlowSteps {
         return `router of ${host.name} restarted`;
       case "close":
         await this.#close(host);
-        return `UDP 6784 closed on ${host.name}`;
+        return `UDP 6784 closed to ${host.name}`;
       case "policy": {
         const allowed = world.pods
           .filter((each) => each !== pod && random.below(2) === 0)
@@ -239,15 +239,17 @@ export class FlowSteps {
         () => each.status("connections"),
         (text) => /established .*fastdp/.test(text),
       );
-    const hook = "{ type filter hook input priority 0; }";
-    await host.must([
+    const other = host === world.a ? world.b : world.a;
+    const [at, hook] = this.random.pick([[host, "input"] as const, [other, "output"] as const]);
+    const chain = `chain ip closed ${hook} { type filter hook ${hook} priority 0; }`;
+    await at.must([
       "nft",
-      `add table ip closed; add chain ip closed input ${hook}; add rule ip closed input udp dport 6784 drop`,
+      `add table ip closed; add ${chain}; add rule ip closed ${hook} udp dport 6784 drop`,
     ]);
     world.closed.add(host);
     world.settle();
     await this.noLeak();
-    await host.must(["nft", "delete table ip closed"]);
+    await at.must(["nft", "delete table ip closed"]);
     world.closed.delete(host);
     world.settle();
   }

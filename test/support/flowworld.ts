@@ -9,7 +9,7 @@ import { monotonicNow } from "../../lib/sys/clocks.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { ApiServer, TOKEN } from "./apiserver.ts";
 import { type FlowEnd, FlowPeer, othersOf } from "./flowpods.ts";
-import { FLOW_PORT, type Seen, type Target } from "./flowprobe.ts";
+import { FLOW_PORT, NEW_LABEL, type Seen, type Target } from "./flowprobe.ts";
 import { DIST, eventually, exec, type Host, Hosts, must } from "./hosts.ts";
 import { addPod, type CniPod, CONFIG } from "./pods.ts";
 
@@ -234,7 +234,7 @@ export class FlowWorld {
   settle(at = now()): void {
     for (const to of this.ends)
       for (const from of this.ends)
-        for (const label of ["udp", "tcp", "service", "hostport"]) {
+        for (const label of ["udp", "tcp", NEW_LABEL, "service", "hostport"]) {
           if (from === to && label !== "service") continue;
           const key = `${to.name}<${from.name} ${label}`;
           if (!this.#isBlocked(from, to, label) && this.#isFor(label, to)) this.#forbidden.delete(key);
@@ -275,7 +275,7 @@ export class FlowWorld {
           for (const from of this.ends) {
             if (this.#isBlocked(from, to) || this.#isBlocked(to, from)) continue;
             // A pod reaches itself through the service: by the bridge's hairpin.
-            const labels = from === to ? [] : ["udp", "tcp"];
+            const labels = from === to ? [] : ["udp", "tcp", NEW_LABEL];
             if (to === this.service && "pod" in from) labels.push("service");
             for (const label of labels)
               if ((seen[`${from.name} ${label}`]?.[1] ?? 0) < began)

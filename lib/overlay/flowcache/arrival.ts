@@ -1,38 +1,32 @@
 // The program for packets that come in by a link of the underlay: VXLAN packets of cached flows go straight into their container.
 // Others are noted and marked, so that the program of the container's port can cache the flow if it gets that far.
-import { Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
+import { Assembler, FP, R0, R1, R2, R4, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, update, verdict } from "../../bpf/emit.ts";
-import {
-  BPF_ADJ_ROOM_MAC,
-  BPF_CSUM_LEVEL_DEC,
-  BPF_F_ADJ_ROOM,
-  SKB,
-  TC_ACT,
-  XFRM_STATE_SIZE,
-} from "../../bpf/skbuff.ts";
+import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
+import { removeOuter, requireClear } from "./decapsulate.ts";
 import {
   addMark,
   CLEAR,
   countPacket,
+  ETHERTYPE_IPV4,
   type FlowProgramMaps,
-  loadControl,
   loadFlow,
   loadPacket,
   loadPort,
   requireEthernet,
   requireFresh,
   requireIPv4,
+  requireOn,
   STACK,
 } from "./flow.ts";
-import { HEADERS, IN, MODE } from "./maps.ts";
+import { HEADERS, IN } from "./maps.ts";
 import { OUTER, requireVxlan } from "./outer.ts";
+import { arriveByWay, findWayFrom } from "./wayfrom.ts";
 
 const PACKET_HOST = 0;
-const ETHERTYPE_IPV4 = { imm: 0x0008 };
 const CE = { imm: 3 };
-const DECAPSULATE = BPF_F_ADJ_ROOM.FIXED_GSO | BPF_F_ADJ_ROOM.NO_CSUM_RESET;
 const VALUE = STACK.value;
 /** Fields of an entry that have to be those of the packet, and where they are in it. */
 const SAME = [
@@ -41,10 +35,10 @@ const SAME = [
   [IN.destination, OUTER.destination],
 ] as const;
 
-/** `port` is the UDP port of the fast datapath, `self` our short id; frames are accepted from `neighbours`, and counted. */
+/** `port` is the UDP port of the fast datapath, `self` our short id; frames are accepted from `neighbours`, and counted; `macs` says where Ethernet addresses are. */
 export function arrivalProgram(
   maps: FlowProgramMaps,
-  neighbours: { readonly fd: number },
+  { neighbours, macs }: { readonly [name in "neighbours" | "macs"]: { readonly fd: number } },
   { port, self }: { readonly port: number; readonly self: number },
 ): Uint8Array {
   const asm = new Assembler();
@@ -62,10 +56,11 @@ export function arrivalProgram(
   // Congestion is to be told to the container (RFC 6040).
   asm.load("u8", R1, R2, OUTER.tos).alu("and", R1, CE).jumpIf(R1, "eq", CE, "pass");
   requirePeers(asm, self);
-  loadFlow(asm, HEADERS.outer, "pass");
-  asm.load("u32", R1, R2, OUTER.source).bigEndian(R1, 32).store("u32", FP, STACK.key, R1);
-  lookup(asm, neighbours.fd, STACK.key);
+  asm.load("u32", R1, R2, OUTER.source).bigEndian(R1, 32).store("u32", FP, STACK.remote, R1);
+  lookup(asm, neighbours.fd, STACK.remote);
   asm.jumpIf(R0, "eq", { imm: 0 }, "pass").mov(R8, R0);
+  loadPacket(asm, HEADERS.all, "pass");
+  loadFlow(asm, HEADERS.outer, "not-cached");
   lookup(asm, maps.in.fd, STACK.flow);
   asm.jumpIf(R0, "eq", { imm: 0 }, "note").mov(R7, R0);
   requireFresh(asm, maps, R7, IN, "renew");
@@ -75,7 +70,9 @@ export function arrivalProgram(
   asm.load("u32", R1, R7, IN.port);
   loadPort(asm, maps, "pass");
   asm.mov(R9, R0);
-  removeHeaders(asm);
+  removeOuter(asm, "pass", "drop");
+  for (let i = 0; i < HEADERS.ethernet; i += 2)
+    asm.load("u16", R1, R7, IN.ethernet + i).store("u16", R2, i, R1);
   noteNeighbour(asm);
   asm.load("u32", R1, R6, SKB.len).atomicAdd(R8, NEIGHBOUR_VALUE.received, R1);
   countPacket(asm, R9, "received");
@@ -85,17 +82,25 @@ export function arrivalProgram(
   asm.label("renew");
   loadPacket(asm, HEADERS.all, "pass");
   requireSame(asm, "note");
-  asm.jump("mark");
+  asm.label("mark");
+  findWayFrom(asm, maps);
+  asm.load("u64", R1, FP, STACK.since).store("u64", R7, IN.since, R1).jump("clear");
 
   asm.label("note");
-  loadControl(asm, maps, "mode", "pass");
-  asm.alu("and", R1, { imm: MODE.on }).jumpIf(R1, "eq", { imm: 0 }, "pass");
+  requireOn(asm, maps, "pass");
+  findWayFrom(asm, maps);
   loadPacket(asm, HEADERS.all, "pass");
   noteFlow(asm);
   update(asm, maps.in.fd, STACK.flow, VALUE);
-  asm.label("mark");
+  asm.label("clear");
   requireClear(asm, "pass");
   addMark(asm, CLEAR);
+  asm.jump("arrive");
+
+  asm.label("not-cached");
+  findWayFrom(asm, maps);
+  asm.label("arrive");
+  arriveByWay(asm, maps, macs, self, { slow: "pass", drop: "drop" });
   asm.label("pass");
   verdict(asm, TC_ACT.UNSPEC);
   verdict(asm.label("drop"), TC_ACT.SHOT);
@@ -123,46 +128,17 @@ function requireSame(asm: Assembler, no: string): void {
   requireEthernet(asm, HEADERS.outer, R7, IN.ethernet, no);
 }
 
-/**
- * Jump to `no` for a packet that IPsec has decrypted. With GRO of ESP (esp4_offload) such packets arrive here in clear; a flow
- * cached from one would let unencrypted packets from anybody bypass the IPsec policies.
- */
-export function requireClear(asm: Assembler, no: string): void {
-  asm
-    .mov(R1, R6)
-    .mov(R2, { imm: 0 })
-    .mov(R3, FP)
-    .add(R3, { imm: VALUE })
-    .mov(R4, { imm: XFRM_STATE_SIZE })
-    .mov(R5, { imm: 0 })
-    .call("skb_get_xfrm_state")
-    .jumpIf(R0, "eq", { imm: 0 }, no);
-}
-
 /** Build the value of a flow that nothing has confirmed yet, at STACK.value. */
 function noteFlow(asm: Assembler): void {
   for (let i = 0; i < IN.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
   for (const [field, at] of SAME) asm.load("u32", R1, R2, at).store("u32", FP, VALUE + field, R1);
   for (let i = 0; i < HEADERS.ethernet; i += 2)
     asm.load("u16", R1, R2, HEADERS.outer + i).store("u16", FP, VALUE + IN.ethernet + i, R1);
-  asm.load("u32", R1, R6, SKB.ifindex).store("u32", FP, VALUE + IN.link, R1);
-}
-
-/** Take the outer headers off, and with them the level of checksums that the link has verified for them, as the kernel does. */
-function removeHeaders(asm: Assembler): void {
   asm
-    .mov(R1, R6)
-    .mov(R2, { imm: -HEADERS.outer })
-    .mov(R3, BPF_ADJ_ROOM_MAC)
-    .mov(R4, { imm: DECAPSULATE })
-    .call("skb_adjust_room")
-    .jumpIf(R0, "ne", { imm: 0 }, "pass")
-    .mov(R1, R6)
-    .mov(R2, BPF_CSUM_LEVEL_DEC)
-    .call("csum_level");
-  loadPacket(asm, HEADERS.ethernet, "drop");
-  for (let i = 0; i < HEADERS.ethernet; i += 2)
-    asm.load("u16", R1, R7, IN.ethernet + i).store("u16", R2, i, R1);
+    .load("u32", R1, R6, SKB.ifindex)
+    .store("u32", FP, VALUE + IN.link, R1)
+    .load("u64", R1, FP, STACK.since)
+    .store("u64", FP, VALUE + IN.since, R1);
 }
 
 /** Note that the neighbour in r8 is alive. */

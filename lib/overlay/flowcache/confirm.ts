@@ -15,6 +15,7 @@ import {
   MAY_CACHE,
   requireEthernet,
   STACK,
+  WAY_MARK,
   writeOut,
 } from "./flow.ts";
 import { HEADERS, IN, MODE, OUT, WAY } from "./maps.ts";
@@ -44,8 +45,10 @@ export function confirmProgram(maps: FlowProgramMaps): Uint8Array {
   asm
     .load("u32", R8, R6, SKB.ingress_ifindex)
     .jumpIf(R8, "ne", R1, "local")
+    .mov(R8, R7)
     .alu("and", R7, CLEAR)
-    .jumpIf(R7, "eq", { imm: 0 }, "pass");
+    .jumpIf(R7, "eq", { imm: 0 }, "pass")
+    .alu("and", R8, WAY_MARK);
   fromOverlay(asm, maps);
   asm.jump("pass").label("local");
   fromPort(asm, maps);
@@ -54,6 +57,7 @@ export function confirmProgram(maps: FlowProgramMaps): Uint8Array {
   return asm.assemble();
 }
 
+/** r8: not 0 where the slow path has not seen the VXLAN packet. */
 function fromOverlay(asm: Assembler, maps: FlowProgramMaps): void {
   loadPacket(asm, HEADERS.ethernet, "pass");
   loadFlow(asm, 0, "pass");
@@ -68,7 +72,11 @@ function fromOverlay(asm: Assembler, maps: FlowProgramMaps): void {
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", R7, IN.port, R1);
   loadTime(asm);
-  asm.store("u64", R7, IN.at, R0);
+  asm
+    .jumpIf(R8, "eq", { imm: 0 }, "seen")
+    .load("u64", R0, R7, IN.since)
+    .label("seen")
+    .store("u64", R7, IN.at, R0);
 }
 
 /** r8: the ifindex of the port that the frame came in by. */

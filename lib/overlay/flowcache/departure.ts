@@ -1,40 +1,45 @@
-// The program for packets that leave by a link of the underlay. To the flow of a VXLAN packet that the slow path let through
-// it adds the headers that the kernel wrote: by whatever routes, rules and neighbour entries, this packet is on its way.
-import { Assembler, FP, R0, R1, R2, R3, R4, R6, R7 } from "../../bpf/assembler.ts";
-import { lookup, verdict } from "../../bpf/emit.ts";
+// The program for packets that leave by a link of the underlay. To the flow of a VXLAN packet, and to the neighbour that it goes to, it
+// notes the headers that the kernel wrote: by whatever routes, rules and neighbour entries, this packet is on its way.
+import { Assembler, FP, R0, R1, R2, R3, R4, R6, R7, R8 } from "../../bpf/assembler.ts";
+import { lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import {
   clearMarks,
   type FlowProgramMaps,
+  loadControl,
   loadFlow,
   loadPacket,
+  loadTime,
   MAY_CACHE,
   requireEthernet,
   requireIPv4,
   STACK,
+  WAY_MARK,
 } from "./flow.ts";
 import { HEADERS, OUT, WAY } from "./maps.ts";
 import { OUTER, requireVxlan } from "./outer.ts";
 
 const IP = HEADERS.ethernet;
 const VALUE = STACK.value;
+const MARKS = { imm: MAY_CACHE.imm | WAY_MARK.imm };
 const at = (offset: number) => VALUE + offset;
 
 /** `port` is the UDP port of the fast datapath. */
 export function departureProgram(maps: FlowProgramMaps, port: number): Uint8Array {
   const asm = new Assembler();
-  asm
-    .mov(R6, R1)
-    .load("u32", R1, R6, SKB.mark)
-    .alu("and", R1, MAY_CACHE)
-    .jumpIf(R1, "eq", { imm: 0 }, "pass");
-  clearMarks(asm);
+  asm.mov(R6, R1).load("u32", R8, R6, SKB.mark).alu("and", R8, MARKS).jumpIf(R8, "eq", { imm: 0 }, "pass");
+  clearMarks(asm, MARKS);
   asm.load("u32", R1, R6, SKB.vlan_present).jumpIf(R1, "ne", { imm: 0 }, "pass");
   loadPacket(asm, HEADERS.all, "pass");
   requireIPv4(asm, 0, "pass");
   requireVxlan(asm, port, "pass");
   // A checksum in the UDP header would not be that of the next packet.
   asm.load("u16", R1, R2, IP + 26).jumpIf(R1, "ne", { imm: 0 }, "pass");
+  noteHeaders(asm);
+  asm.mov(R1, R8).alu("and", R1, WAY_MARK).jumpIf(R1, "eq", { imm: 0 }, "known");
+  noteWayTo(asm, maps, "known");
+  asm.label("known").alu("and", R8, MAY_CACHE).jumpIf(R8, "eq", { imm: 0 }, "pass");
+  loadPacket(asm, HEADERS.all, "pass");
   loadFlow(asm, HEADERS.outer, "pass");
   lookup(asm, maps.out.fd, STACK.flow);
   asm.jumpIf(R0, "eq", { imm: 0 }, "pass").mov(R7, R0);
@@ -47,7 +52,7 @@ export function departureProgram(maps: FlowProgramMaps, port: number): Uint8Arra
     .load("u32", R4, R7, OUT.identifier)
     .jumpIf(R1, "ne", R4, "pass");
   requireEthernet(asm, HEADERS.outer, R7, OUT.ethernet, "pass");
-  copyHeaders(asm);
+  for (let i = OUT.headers; i < OUT.port; i += 4) asm.load("u32", R1, FP, at(i)).store("u32", R7, i, R1);
   asm
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", R7, OUT.link, R1)
@@ -57,18 +62,39 @@ export function departureProgram(maps: FlowProgramMaps, port: number): Uint8Arra
   return asm.assemble();
 }
 
-/** Copy the headers of the packet to the entry in r7, the fields that differ between packets as zero, and sum up those of IPv4. */
-function copyHeaders(asm: Assembler): void {
-  for (let i = 0; i < HEADERS.all; i += 8) asm.load("u64", R1, R2, i).store("u64", FP, at(i), R1);
+/**
+ * Begin an entry at STACK.value with the headers of the packet at r2, the fields that differ between packets as zero, the sum of
+ * those of IPv4, and the neighbour.
+ */
+function noteHeaders(asm: Assembler): void {
+  const headers = at(OUT.headers);
+  for (const i of [0, 8, 16, 24, OUT.sum]) asm.store("u64", FP, at(i), { imm: 0 });
+  for (let i = 0; i < HEADERS.all; i += 8) asm.load("u64", R1, R2, i).store("u64", FP, headers + i, R1);
   asm
-    .store("u8", FP, at(IP + 1), { imm: 0 })
-    .store("u16", FP, at(IP + 2), { imm: 0 })
-    .store("u16", FP, at(IP + 4), { imm: 0 })
-    .store("u16", FP, at(IP + 10), { imm: 0 })
-    .store("u16", FP, at(IP + 24), { imm: 0 })
+    .load("u32", R1, R2, OUTER.destination)
+    .bigEndian(R1, 32)
+    .store("u32", FP, at(OUT.remote), R1)
+    .store("u8", FP, headers + IP + 1, { imm: 0 })
+    .store("u16", FP, headers + IP + 2, { imm: 0 })
+    .store("u16", FP, headers + IP + 4, { imm: 0 })
+    .store("u16", FP, headers + IP + 10, { imm: 0 })
+    .store("u16", FP, headers + IP + 24, { imm: 0 })
     .mov(R3, { imm: 0 });
-  for (let i = 0; i < 20; i += 2) asm.load("u16", R4, FP, at(IP + i)).add(R3, R4);
-  asm.store("u32", R7, OUT.sum, R3);
-  for (let i = 0; i < HEADERS.all; i += 8)
-    asm.load("u64", R1, FP, at(i)).store("u64", R7, OUT.headers + i, R1);
+  for (let i = 0; i < 20; i += 2) asm.load("u16", R4, FP, headers + IP + i).add(R3, R4);
+  asm.store("u32", FP, at(OUT.sum), R3);
+}
+
+/** Write the entry at STACK.value as the way to its neighbour. Jumps where there is no generation. */
+function noteWayTo(asm: Assembler, maps: FlowProgramMaps, otherwise: string): void {
+  asm
+    .load("u32", R1, R6, SKB.ifindex)
+    .store("u32", FP, at(OUT.link), R1)
+    .load("u32", R1, R6, SKB.len)
+    .alu("sub", R1, { imm: HEADERS.outer })
+    .store("u32", FP, at(OUT.limit), R1);
+  loadControl(asm, maps, "generation", otherwise);
+  asm.store("u32", FP, at(OUT.generation), R1);
+  loadTime(asm);
+  asm.store("u64", FP, at(OUT.at), R0);
+  update(asm, maps.to.fd, at(OUT.remote), VALUE);
 }

@@ -4,7 +4,7 @@ import { type Assembler, FP, R0, R1, R2, R3, R4, R5, R6, R9, type Register } fro
 import { lookup, update } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
 import { ESTABLISHED_MARK } from "../../host/firewall.ts";
-import { CONTROL, FLOW, type FlowMaps, HEADERS, OUT, TRAFFIC } from "./maps.ts";
+import { CONTROL, FLOW, type FlowMaps, HEADERS, MODE, OUT, TRAFFIC } from "./maps.ts";
 
 /**
  * A flow has to take the slow path at least once in this time: so long, plus a tick of the kernel (10 ms at most), a packet may go on
@@ -18,14 +18,16 @@ export const MAY_CACHE = { imm: ESTABLISHED_MARK } as const;
 export const CLEAR = { imm: 0x100_0000 } as const;
 /** Both. */
 const CACHE_MARKS = { imm: MAY_CACHE.imm | CLEAR.imm } as const;
+/** Marks VXLAN packets that show the way to or from a neighbour; in front of a container's port, frames that came by such a way. */
+export const WAY_MARK = { imm: 0x200_0000 } as const;
 
 export type FlowProgramMaps = { readonly [name in keyof FlowMaps]: { readonly fd: number } };
 
 /** Places on the stack, as offsets from the frame pointer. */
-export const STACK = { flow: -16, key: -24, value: -128 } as const;
+export const STACK = { flow: -16, key: -24, value: -128, remote: -136, since: -144 } as const;
 
 // As a little-endian host reads them from the packet.
-const ETHERTYPE_IPV4 = { imm: 0x0008 };
+export const ETHERTYPE_IPV4 = { imm: 0x0008 };
 const DONT_FRAGMENT = 0x0040;
 const IPV4_WITHOUT_OPTIONS = { imm: 0x45 };
 const TCP = { imm: 6 };
@@ -180,14 +182,15 @@ export function addMark(asm: Assembler, { imm }: { readonly imm: number }): void
   asm.load("u32", R1, R6, SKB.mark).alu("or", R1, { imm }).store("u32", R6, SKB.mark, R1);
 }
 
-/** Clear the cache's bits of the packet's mark. Clobbers r1. */
-export function clearMarks(asm: Assembler): void {
-  asm.load("u32", R1, R6, SKB.mark).alu("and", R1, { imm: ~CACHE_MARKS.imm }).store("u32", R6, SKB.mark, R1);
+/** Clear bits of the packet's mark, by default those of flows. Clobbers r1. */
+export function clearMarks(asm: Assembler, { imm }: { readonly imm: number } = CACHE_MARKS): void {
+  asm.load("u32", R1, R6, SKB.mark).alu("and", R1, { imm: ~imm }).store("u32", R6, SKB.mark, R1);
 }
 
-/** Clear the packet filter's mark of a packet that has not passed it as a packet of a container. */
-export function distrustMark(asm: Assembler): void {
-  asm.load("u32", R1, R6, SKB.mark).alu("and", R1, { imm: ~MAY_CACHE.imm }).store("u32", R6, SKB.mark, R1);
+/** Jump to `no` unless flows are cached. */
+export function requireOn(asm: Assembler, maps: Pick<FlowProgramMaps, "control">, no: string): void {
+  loadControl(asm, maps, "mode", no);
+  asm.alu("and", R1, { imm: MODE.on }).jumpIf(R1, "eq", { imm: 0 }, no);
 }
 
 /** Begin an entry of map `out` at STACK.value: zeros, and the Ethernet header of the packet at r2. Clobbers r1. */
@@ -198,18 +201,21 @@ export function beginOut(asm: Assembler): void {
 }
 
 /**
- * Write the entry at STACK.value for the flow at STACK.flow, with the present generation and time, in place: one that is replaced
- * may be in the hands of another processor. Jumps where there is no generation.
+ * Write the entry at STACK.value for the flow at STACK.flow, with the present generation and the time at `since`, else that of now, in
+ * place: one that is replaced may be in the hands of another processor. Jumps where there is no generation.
  */
 export function writeOut(
   asm: Assembler,
   maps: Pick<FlowProgramMaps, "control" | "out">,
   otherwise: string,
+  since?: number,
 ): void {
+  const timed = asm.unique("flow-timed");
   loadControl(asm, maps, "generation", otherwise);
   asm.store("u32", FP, STACK.value + OUT.generation, R1);
+  if (since !== undefined) asm.load("u64", R0, FP, since).jumpIf(R0, "ne", { imm: 0 }, timed);
   loadTime(asm);
-  asm.store("u64", FP, STACK.value + OUT.at, R0);
+  asm.label(timed).store("u64", FP, STACK.value + OUT.at, R0);
   const [known, written] = [asm.unique("flow-known"), asm.unique("flow-written")];
   lookup(asm, maps.out.fd, STACK.flow);
   asm.jumpIf(R0, "ne", { imm: 0 }, known);

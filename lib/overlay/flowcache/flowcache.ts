@@ -1,5 +1,6 @@
 // The flow cache: established flows go from container to container past bridge, VXLAN link and packet filter. The slow path decides
-// everything; programs at its ends note what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS.
+// everything; programs at its ends note what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS. What
+// is of no cached flow skips at least the underlay's part of it (wayto.ts, wayfrom.ts).
 import type { Assembler } from "../../bpf/assembler.ts";
 import { loadProgram, type Program, programId, programMapIds } from "../../bpf/program.ts";
 import { BRIDGE } from "../../host/names.ts";
@@ -128,6 +129,7 @@ export class FlowCache {
   tableChanged(): void {
     raiseGeneration(this.maps.control);
     guarded("the flow cache", () => {
+      this.#forgetWays();
       if (this.#hooks.isOutdated()) keeper(this.#hooks).reconcile(() => true);
     });
   }
@@ -159,9 +161,11 @@ export class FlowCache {
 
   #load(self: number): { ingress: Program; egress: Program } {
     const { port } = this.config;
-    const { neighbours } = this.datapath.maps;
     return {
-      ingress: loadProgram(UNDERLAY_PROGRAMS.ingress, arrivalProgram(this.maps, neighbours, { port, self })),
+      ingress: loadProgram(
+        UNDERLAY_PROGRAMS.ingress,
+        arrivalProgram(this.maps, this.datapath.maps, { port, self }),
+      ),
       egress: loadProgram(UNDERLAY_PROGRAMS.egress, departureProgram(this.maps, port)),
     };
   }
@@ -173,6 +177,13 @@ export class FlowCache {
     this.maps.control.set(CONTROL.overlay, linkByName(this.nl, this.datapath.portName)?.index ?? 0);
     if (this.maps.control.get(CONTROL.mode) !== mode) this.maps.control.set(CONTROL.mode, mode);
     return [];
+  }
+
+  /** Forget the ways of those that are no neighbours any more. */
+  #forgetWays(): void {
+    const { neighbours } = this.datapath.table;
+    for (const ways of [this.maps.to, this.maps.from])
+      for (const [address] of ways.entries()) if (!neighbours.has(address)) ways.delete(address);
   }
 
   #followPorts(links: readonly Link[]): void {

@@ -1,5 +1,6 @@
 // The eBPF maps of the flow cache. Fields of packets are as on the wire, all others in host byte order.
 import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
+import { SHORT_IDS } from "../../mesh/bounds.ts";
 
 /** Flows of this host that are cached at a time, each way; the least recently used are evicted. */
 const MAX_FLOWS = 16_384;
@@ -34,7 +35,10 @@ export const OUT = {
   size: 104,
 } as const;
 
-/** Byte offsets in a value of `in`; `at` is 0 until the flow has reached its port. */
+/**
+ * Byte offsets in a value of `in`; `at` is 0 until the flow has reached its port. `since` is the time at which the slow path let in a
+ * packet by the way that the last one came.
+ */
 export const IN = {
   at: 0,
   generation: 8,
@@ -45,8 +49,15 @@ export const IN = {
   destination: 28,
   link: 32,
   ethernet: 40,
-  size: 56,
+  since: 56,
+  size: 64,
 } as const;
+
+/**
+ * Byte offsets in a value of `from`: when the slow path let a packet of the neighbour in by this way last (0: not yet), when the way was
+ * noted, the generation at `at`, the link, and our address.
+ */
+export const FROM = { at: 0, noted: 8, generation: 16, link: 20, destination: 24, size: 32 } as const;
 
 /** Packets and bytes of a port that took the fast path. */
 export interface PortTraffic {
@@ -104,6 +115,10 @@ export interface FlowMaps {
   readonly ports: BpfMap<number, PortTraffic>;
   readonly out: BpfMap<Uint8Array, Uint8Array>;
   readonly in: BpfMap<Uint8Array, Uint8Array>;
+  /** Ways to neighbours, by their addresses; values as in `out`, without a flow: the limit is that of a frame. */
+  readonly to: BpfMap<number, Uint8Array>;
+  /** Ways from neighbours. */
+  readonly from: BpfMap<number, Uint8Array>;
 }
 
 const DEFINITIONS: { readonly [name in keyof FlowMaps]: FlowMaps[name]["definition"] } = {
@@ -123,6 +138,8 @@ const DEFINITIONS: { readonly [name in keyof FlowMaps]: FlowMaps[name]["definiti
     value: opaque(IN.size),
     maxEntries: MAX_FLOWS,
   },
+  to: { name: "weave_flow_to", type: "hash", key: U32, value: opaque(OUT.size), maxEntries: SHORT_IDS },
+  from: { name: "weave_flow_from", type: "hash", key: U32, value: opaque(FROM.size), maxEntries: SHORT_IDS },
 };
 
 export function createFlowMaps(): FlowMaps {
@@ -131,17 +148,21 @@ export function createFlowMaps(): FlowMaps {
     ports: BpfMap.create(DEFINITIONS.ports),
     out: BpfMap.create(DEFINITIONS.out),
     in: BpfMap.create(DEFINITIONS.in),
+    to: BpfMap.create(DEFINITIONS.to),
+    from: BpfMap.create(DEFINITIONS.from),
   };
 }
 
 /** Return the fds of maps, as programs are made with them. */
 export function flowFds(maps: FlowMaps): { readonly [name in keyof FlowMaps]: { readonly fd: number } } {
-  const { control, ports, out } = maps;
+  const { control, ports, out, to, from } = maps;
   return {
     control: { fd: control.fd },
     ports: { fd: ports.fd },
     out: { fd: out.fd },
     in: { fd: maps.in.fd },
+    to: { fd: to.fd },
+    from: { fd: from.fd },
   };
 }
 
@@ -151,7 +172,12 @@ export function adoptFlowMaps(ids: readonly number[]): FlowMaps | undefined {
   const ports = BpfMap.adopt(DEFINITIONS.ports, ids);
   const out = BpfMap.adopt(DEFINITIONS.out, ids);
   const into = BpfMap.adopt(DEFINITIONS.in, ids);
-  if (control && ports && out && into) return { control, ports, out, in: into };
+  if (control && ports && out && into) {
+    // Earlier versions had none.
+    const to = BpfMap.adopt(DEFINITIONS.to, ids) ?? BpfMap.create(DEFINITIONS.to);
+    const from = BpfMap.adopt(DEFINITIONS.from, ids) ?? BpfMap.create(DEFINITIONS.from);
+    return { control, ports, out, in: into, to, from };
+  }
   for (const map of [control, ports, out, into]) map?.close();
   return undefined;
 }
@@ -161,6 +187,6 @@ export function adoptControl(ids: readonly number[]): FlowMaps["control"] | unde
   return BpfMap.adopt(DEFINITIONS.control, ids);
 }
 
-export function closeFlowMaps({ control, ports, out, in: into }: FlowMaps): void {
-  for (const map of [control, ports, out, into]) map.close();
+export function closeFlowMaps({ control, ports, out, in: into, to, from }: FlowMaps): void {
+  for (const map of [control, ports, out, into, to, from]) map.close();
 }

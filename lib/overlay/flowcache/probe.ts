@@ -4,8 +4,8 @@ import { verdict } from "../../bpf/emit.ts";
 import { loadProgram, testRun } from "../../bpf/program.ts";
 import { BPF_ADJ_ROOM_MAC, TC_ACT } from "../../bpf/skbuff.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { requireClear } from "./arrival.ts";
-import { encapsulation } from "./leave.ts";
+import { requireClear } from "./decapsulate.ts";
+import { encapsulation } from "./encapsulate.ts";
 import { HEADERS } from "./maps.ts";
 
 /** Return why the kernel cannot do it; undefined where it can. */

@@ -1,7 +1,6 @@
 // The end of the egress program of the VXLAN link for a frame to another host: caches its flow, by the way that it is about to take.
 import { type Assembler, FP, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { SKB, TUNNEL_KEY } from "../../bpf/skbuff.ts";
-import { STACK as TUNNEL_STACK } from "../datapath/programs/layout.ts";
+import { SKB } from "../../bpf/skbuff.ts";
 import {
   addMark,
   beginOut,
@@ -19,11 +18,11 @@ import { HEADERS, MODE, OUT, WAY } from "./maps.ts";
 
 const VALUE = STACK.value;
 
-/** The tunnel key of the frame is at STACK.tunnel of the datapath's programs; `link` is the VXLAN link's ifindex. Clobbers all. */
+/**
+ * r7: the network identifier; r8: the neighbour's address; at STACK.since since when the frame's way is known, or zero. `link` is
+ * the VXLAN link's ifindex. Clobbers r1 to r5, r9.
+ */
 export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number): void {
-  asm
-    .load("u32", R7, FP, TUNNEL_STACK.tunnel + TUNNEL_KEY.tunnel_id)
-    .load("u32", R8, FP, TUNNEL_STACK.tunnel + TUNNEL_KEY.remote_ipv4);
   loadControl(asm, maps, "mode", "unrecorded");
   asm
     .mov(R2, R1)
@@ -51,7 +50,7 @@ export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number):
     .store("u32", FP, VALUE + OUT.limit, R9)
     .store("u32", FP, VALUE + OUT.identifier, R7)
     .store("u32", FP, VALUE + OUT.remote, R8);
-  writeOut(asm, maps, "unrecorded");
+  writeOut(asm, maps, "unrecorded", STACK.since);
   // The program of the underlay's link may know a shorter way.
   addMark(asm, MAY_CACHE);
   asm.jump("recorded").label("unrecorded");

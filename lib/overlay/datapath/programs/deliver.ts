@@ -1,17 +1,28 @@
 // The end of the programs for frames from other hosts: to the bridge, as if they came in by its port to other hosts.
-import { type Assembler, R0, R1, R6 } from "../../../bpf/assembler.ts";
+import { type Assembler, R0, R1, R2, R6 } from "../../../bpf/assembler.ts";
 import { cloneRedirect, lookup, redirect, setMark, verdict } from "../../../bpf/emit.ts";
 import { BPF_F_INGRESS, SKB, TC_ACT } from "../../../bpf/skbuff.ts";
-import { distrustMark } from "../../flowcache/flow.ts";
+import { CLEAR, clearMarks, MAY_CACHE, WAY_MARK } from "../../flowcache/flow.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import { redirectToSleeve, sendToHops } from "./emit.ts";
 import { DELIVERED, type ProgramConfig, type ProgramMaps, STACK, UNMARKED } from "./layout.ts";
 
-/** Let frames pass that a program has handed to the bridge; others go on. */
-export function passDelivered(asm: Assembler): void {
-  asm.load("u32", R1, R6, SKB.mark).jumpIf(R1, "ne", DELIVERED, "arrived");
-  setMark(asm, UNMARKED);
+/** Let frames pass that a program has handed to the bridge, with the flow cache's marks; others go on. */
+export function passDelivered(asm: Assembler, { flow }: ProgramConfig): void {
+  if (flow) {
+    const marks = CLEAR.imm | WAY_MARK.imm;
+    asm
+      .load("u32", R1, R6, SKB.mark)
+      .mov(R2, R1)
+      .alu("and", R2, { imm: ~marks })
+      .jumpIf(R2, "ne", DELIVERED, "arrived")
+      .alu("and", R1, { imm: marks })
+      .store("u32", R6, SKB.mark, R1);
+  } else {
+    asm.load("u32", R1, R6, SKB.mark).jumpIf(R1, "ne", DELIVERED, "arrived");
+    setMark(asm, UNMARKED);
+  }
   verdict(asm, TC_ACT.OK);
   asm.label("arrived");
 }
@@ -31,7 +42,8 @@ export function deliver(asm: Assembler, maps: ProgramMaps, config: ProgramConfig
   sendToHops(asm, maps, config, "broadcast-sleeve", isPort);
   asm.label("accept");
   if (isPort) {
-    if (config.flow) distrustMark(asm);
+    // The packet filter has not seen it as a packet of a container.
+    if (config.flow) clearMarks(asm, MAY_CACHE);
     verdict(asm, TC_ACT.OK);
   } else {
     setMark(asm, DELIVERED);

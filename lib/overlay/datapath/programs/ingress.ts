@@ -15,6 +15,7 @@ import {
 } from "../../../bpf/emit.ts";
 import { SKB, TC_ACT, TUNNEL_KEY } from "../../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../../mesh/bounds.ts";
+import { confirmWay } from "../../flowcache/wayfrom.ts";
 import { HEARTBEAT_PAYLOAD, HEARTBEAT_VALUE, NEIGHBOUR_VALUE } from "../maps.ts";
 import { deliver, passDelivered } from "./deliver.ts";
 import { hopCallback, learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
@@ -33,7 +34,7 @@ const SHORT_ID_MASK = { imm: SHORT_IDS - 1 };
 export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array {
   const asm = new Assembler();
   asm.mov(R6, R1);
-  passDelivered(asm);
+  passDelivered(asm, config);
   loadPeers(asm);
   asm.jumpIf(R7, "eq", { imm: config.self }, "own");
   loadFrame(asm, "drop");
@@ -47,6 +48,7 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
   copyMac(asm, 6, STACK.source);
   copyMac(asm, 0, STACK.destination);
   requireNeighbour(asm, maps);
+  if (config.flow) confirmWay(asm, config.flow, STACK.key);
   asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
 
   learnSource(asm, maps);

@@ -10,7 +10,7 @@ import { type ProgramConfig, type ProgramMaps, STACK } from "./layout.ts";
 export function tapProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Array {
   const asm = new Assembler();
   asm.mov(R6, R1);
-  passDelivered(asm);
+  passDelivered(asm, config);
   loadFrame(asm, "drop");
   copyMac(asm, 6, STACK.source);
   copyMac(asm, 0, STACK.destination);
