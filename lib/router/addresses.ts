@@ -136,14 +136,18 @@ export async function startAddresses(
   scope.use("address allocation", allocator);
   mesh.listen({ peersGone: (peers) => allocator.peersGone(peers) });
   if (options.allocates) mesh.guard(allocator.gate);
-  // Where there is nothing to look at, the thread is started once the router has its peers.
-  const sighting = containerPorts(context.route).length === 0 ? NONE : await scope.wait(work.attached());
+  // Where there is nothing to look at, the thread is started once the router has its peers: that takes 30 ms of a processor.
+  const noContainers = () => containerPorts(context.route).length === 0;
+  const sighting = noContainers() ? NONE : await scope.wait(work.attached());
   const warming = clock.after(STARTED_MS, () => work.warm());
   scope.defer("the start of the thread for container work", () => warming.cancel());
   // A router that allocates nothing relays what others say of addresses.
   allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);
   ports.follow({ addresses: allocator.lifecycle, work });
-  const told = host.mtu.start(work).catch((error) => {
+  const applyMtu: WorkThread["applyMtu"] = async (change) => {
+    if (!noContainers()) await work.applyMtu(change);
+  };
+  const told = host.mtu.start({ applyMtu }).catch((error) => {
     // Of a router that is stopped meanwhile, the next one tells it.
     if (!(error instanceof BusyError) || scope.state !== "draining") throw error;
   });

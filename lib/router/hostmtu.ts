@@ -58,6 +58,8 @@ export class RouterMtu {
   /** Containers may not have been told yet: their links may have one of these MTUs. */
   readonly #due = new Set<number>();
   readonly #again: Soon;
+  /** The host's kernel state may have another MTU than it should. That of a start is made with ours. */
+  #unapplied = false;
   /** The bridge has borne our alias. */
   #hasTold: boolean;
 
@@ -125,12 +127,14 @@ export class RouterMtu {
     } catch (error) {
       this.#log.error(reasonOf(error));
     }
+    this.#unapplied = true;
     this.#apply(this.#link).catch((error) =>
       this.#log.error(`cannot set the MTU: ${reasonOf(error)}; trying again`),
     );
   }
 
   async #raise(from: number): Promise<void> {
+    this.#unapplied = true;
     const done = this.#parts?.raised(from, this.#link);
     // Before containers can be told, reconciliation raises the links.
     if (!this.#work) done?.();
@@ -152,12 +156,14 @@ export class RouterMtu {
     if (due.length === 0) return;
     try {
       // Before containers are looked at: new ones are told by the bridge.
-      this.#parts?.reconcile();
+      if (this.#unapplied) this.#parts?.reconcile();
+      this.#unapplied = false;
       if (!this.#work) return;
       this.#due.clear();
       for (const from of due) await this.#work.applyMtu({ from, link: this.#link, network: this.told });
     } catch (error) {
       for (const from of due) this.#due.add(from);
+      this.#unapplied = true;
       this.#again.within(RETRY_MS);
       throw error;
     }

@@ -4,6 +4,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -279,6 +280,15 @@ describe("the pid file and the log", () => {
 
 test("and after all that, a launch succeeds", async () => {
   expect(await host.weave("launch", "--ipalloc-init=consensus=1")).toStartWith("weave is running");
+});
+
+test("a start over the bridge of the router before, where no container is attached, starts no thread for containers", async () => {
+  await host.weave("stop");
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  await host.logged("weave is ready");
+  const folder = `/proc/${host.pid}/task`;
+  const threads = readdirSync(folder).map((tid) => readFileSync(`${folder}/${tid}/comm`, "utf8").trim());
+  expect(threads).not.toContain("Worker");
 });
 
 describe("requests over TCP", () => {

@@ -128,12 +128,12 @@ describe("containers are told at the start", () => {
     [
       "again, as the last run may not have told all",
       { kept: 1300, bridge: { mtu: 1450, alias: "network mtu 1300" } },
-      ["reconcile", "links 1450 -> 1450, network 1300"],
+      ["links 1450 -> 1450, network 1300"],
     ],
     [
       "that what they were told no longer counts",
       { fixed: 1450, bridge: { mtu: 1450, alias: "network mtu 1300" } },
-      ["reconcile", "links 1450 -> 1450, network undefined"],
+      ["links 1450 -> 1450, network undefined"],
     ],
     ["nothing of a fixed MTU above that of their links", { fixed: 1450, bridge: { mtu: 1376 } }, []],
     ["nothing of a fixed MTU below that of their links", { fixed: 1300, bridge: { mtu: 1376 } }, []],
