@@ -1,6 +1,5 @@
 // The exposed addresses of this host: saved before they are applied, and applied again after a reboot. A start removes none
 // that the bridge has; it applies the others once they are claimed, since another host may own them by now.
-import { isDeepStrictEqual } from "node:util";
 import { type Cidr, cidrContains, formatCidr, type IPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Exposed } from "../host/expose.ts";
@@ -107,7 +106,7 @@ export class Exposures {
         `cannot expose ${key}: this host has ${MAX_EXPOSURES} exposed addresses; hide some first`,
       );
     const exposure = this.#exposure(cidr, masquerade);
-    if (!isDeepStrictEqual(before, exposure)) store.save(exposure);
+    if (!Bun.deepEquals(before, exposure, true)) store.save(exposure);
     this.#orRestore(cidr, before, () => kernel.expose(cidr, masquerade));
     this.#kept.set(key, exposure);
     this.#inForce.add(key);

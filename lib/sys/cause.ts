@@ -1,5 +1,4 @@
 // Why a connection or a listener failed: the one table from codes of kernel, resolver and TLS to a cause and a remedy.
-import { getSystemErrorName } from "node:util";
 
 /** A failure in words. */
 export interface Cause {
@@ -76,9 +75,13 @@ const CALLS = new Set([
   "accept",
 ]);
 
+/** Return "ECONNREFUSED" for 111 or -111. node:util takes 1 ms to load, and few need it. */
+const systemErrorName = (errno: number) =>
+  process.getBuiltinModule("node:util").getSystemErrorName(-Math.abs(errno));
+
 /** Return the meaning of an errno; undefined if connections and listeners never get it. */
 export function causeOfErrno(errno: number): Cause | undefined {
-  return causeOfCode(getSystemErrorName(-Math.abs(errno)));
+  return causeOfCode(systemErrorName(errno));
 }
 
 /** Return the meaning of a code such as "ECONNREFUSED"; undefined as in causeOfErrno. */
@@ -92,7 +95,7 @@ export function codeOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined;
   const { code, errno } = error as { code?: unknown; errno?: unknown };
   if (typeof code === "string") return code;
-  return typeof errno === "number" && errno !== 0 ? getSystemErrorName(-Math.abs(errno)) : undefined;
+  return typeof errno === "number" && errno !== 0 ? systemErrorName(errno) : undefined;
 }
 
 /**
