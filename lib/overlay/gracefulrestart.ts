@@ -1,6 +1,8 @@
 // Graceful restart: the kernel goes on forwarding to a peer for a while after its connection is lost. Its router may only
-// be restarting (an upgrade), while its kernel forwards as before. Where there is another way that one is taken, but only
-// after HOLD_MS: other peers that lost it at the same moment take a while to say so. Pure: tables in, tables out.
+// be restarting (an upgrade), while its kernel forwards as before. Another way is taken only once it has existed for HOLD_MS:
+// other peers that lost the peer at the same moment take a while to say so, and a router that starts reaches one neighbour
+// before the next. Frames from the peer's address are accepted for GRACE_MS whichever way ours take: the peer decides by its
+// own clock when to leave the old way. Pure: tables in, tables out.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hops, SLEEVE } from "./datapath/maps.ts";
@@ -9,10 +11,22 @@ import { type Hops, SLEEVE } from "./datapath/maps.ts";
 export const GRACE_MS = 60_000;
 /** Longer than it takes to hear what neighbours have lost; short beside the time until a broken path is noticed. */
 export const HOLD_MS = 1_000;
+/** Most lost neighbours whose frames are accepted without forwarding to them: a peer may change its address often. */
+export const MAX_LOST_NEIGHBOURS = 1_024;
+
+/** A peer whose route is gone; times in ms. */
+interface Gone {
+  readonly since: number;
+  /** Since when another way has existed. */
+  readonly otherSince: number | undefined;
+  readonly until: number;
+}
 
 export class GracefulRestart {
-  /** Peers whose route is gone, by their numbers: since when, and for how long it is kept, in ms. */
-  readonly #gone = new Map<number, { readonly since: number; readonly limit: number }>();
+  /** Peers whose route is gone and kept, by their numbers. */
+  readonly #gone = new Map<number, Gone>();
+  /** Addresses of lost neighbours, and until when their frames are accepted, in ms; the first expires first. */
+  readonly #lostNeighbours = new Map<IPv4, number>();
   #last: ForwardingTable;
 
   /** `initial`: what the kernel forwards by already. */
@@ -27,23 +41,31 @@ export class GracefulRestart {
     for (const [id, address] of this.#last.routes) {
       const way = fresh.routes.get(id);
       const lost = address !== SLEEVE && way !== SLEEVE && !(way !== undefined && ways.has(address));
-      const since = this.#gone.get(id)?.since ?? now;
-      const limit = way === undefined ? GRACE_MS : HOLD_MS;
-      if (lost && now - since < limit) {
-        this.#gone.set(id, { since, limit });
+      const gone = lost ? goneAt(now, this.#gone.get(id), way !== undefined) : undefined;
+      if (gone && now < gone.until) {
+        this.#gone.set(id, gone);
         kept.set(id, address);
       } else this.#gone.delete(id);
     }
     const routes = new Map([...fresh.routes, ...kept]);
-    const neighbours = new Set([...fresh.neighbours, ...kept.values()]);
+    this.#loseNeighbours(fresh.neighbours, now);
+    const neighbours = new Set([...fresh.neighbours, ...this.#lostNeighbours.keys(), ...kept.values()]);
     this.#last = { routes, neighbours, hops: this.#hops(fresh, kept, routes) };
     return this.#last;
   }
 
-  /** When a kept route expires, in ms; undefined where there is none. */
+  /** When a kept route or neighbour expires, in ms; undefined where there is none. */
   get next(): number | undefined {
-    const ends = Array.from(this.#gone.values(), ({ since, limit }) => since + limit);
+    const ends = [...Array.from(this.#gone.values(), ({ until }) => until), ...this.#lostNeighbours.values()];
     return ends.length === 0 ? undefined : Math.min(...ends);
+  }
+
+  #loseNeighbours(present: ReadonlySet<IPv4>, now: number): void {
+    const lost = this.#lostNeighbours;
+    for (const address of this.#last.neighbours)
+      if (!lost.has(address) && !present.has(address)) lost.set(address, now + GRACE_MS);
+    for (const [address, until] of lost)
+      if (now >= until || present.has(address) || lost.size > MAX_LOST_NEIGHBOURS) lost.delete(address);
   }
 
   /** Broadcasts still go to peers that are kept; those of such a peer still go wherever they went. */
@@ -63,4 +85,12 @@ export class GracefulRestart {
     }
     return hops;
   }
+}
+
+/** Return how long a lost route is kept; `other`: there is another way. */
+function goneAt(now: number, before: Gone | undefined, other: boolean): Gone {
+  const since = before?.since ?? now;
+  const otherSince = other ? (before?.otherSince ?? now) : undefined;
+  const end = since + GRACE_MS;
+  return { since, otherSince, until: otherSince === undefined ? end : Math.min(end, otherSince + HOLD_MS) };
 }

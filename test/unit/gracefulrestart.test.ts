@@ -1,7 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import { SLEEVE } from "../../lib/overlay/datapath/maps.ts";
-import { GRACE_MS, GracefulRestart, HOLD_MS } from "../../lib/overlay/gracefulrestart.ts";
+import {
+  GRACE_MS,
+  GracefulRestart,
+  HOLD_MS,
+  MAX_LOST_NEIGHBOURS,
+} from "../../lib/overlay/gracefulrestart.ts";
 
 // We are 1; 2 is our neighbour, 3 is behind it, 4 is another neighbour.
 const [B, D] = [0x0a630002, 0x0a630004];
@@ -68,8 +73,39 @@ describe("when a neighbour is suddenly gone", () => {
     const restart = new GracefulRestart(whole);
     expect(restart.merge(around, 0).routes).toEqual(whole.routes);
     expect(restart.next).toBe(HOLD_MS);
-    expect(plain(restart.merge(around, HOLD_MS))).toEqual(plain(around));
+    const merged = restart.merge(around, HOLD_MS);
+    expect({ ...plain(merged), neighbours: [] }).toEqual({ ...plain(around), neighbours: [] });
+  });
+
+  test("its frames are accepted as long as it may send them, whichever way ours take", () => {
+    const restart = new GracefulRestart(whole);
+    for (const now of [0, HOLD_MS, GRACE_MS - 1])
+      expect([...restart.merge(around, now).neighbours].sort()).toEqual([B, D]);
+    expect(restart.next).toBe(GRACE_MS);
+    expect(plain(restart.merge(around, GRACE_MS))).toEqual(plain(around));
     expect(restart.next).toBeUndefined();
+  });
+
+  test("another way that it is reached by when it starts again waits as long", () => {
+    const restart = new GracefulRestart(whole);
+    restart.merge(withoutB, 0);
+    expect(restart.merge(around, 10_000).routes).toEqual(whole.routes);
+    expect(restart.next).toBe(10_000 + HOLD_MS);
+    expect(restart.merge(around, 10_000 + HOLD_MS - 1).routes).toEqual(whole.routes);
+    expect(restart.merge(around, 10_000 + HOLD_MS).routes).toEqual(around.routes);
+  });
+
+  test("a way that comes and goes makes nothing last longer", () => {
+    const restart = new GracefulRestart(whole);
+    for (let now = 0; now < GRACE_MS; now += HOLD_MS / 2)
+      expect(restart.merge(now % HOLD_MS === 0 ? withoutB : around, now).routes).toEqual(whole.routes);
+    expect(plain(restart.merge(around, GRACE_MS))).toEqual(plain(around));
+  });
+
+  test("a neighbour whose address changes all the time leaves a bounded number of them", () => {
+    const restart = new GracefulRestart(nothing);
+    for (let i = 0; i < 2 * MAX_LOST_NEIGHBOURS; i++) restart.merge(table([[2, B + 16 + i]], {}), i);
+    expect(restart.merge(table([[2, B]], {}), 5_000).neighbours.size).toBe(MAX_LOST_NEIGHBOURS + 1);
   });
 
   test("a way by a neighbour that has lost it, too, but says so later, is none", () => {

@@ -172,7 +172,8 @@ describe("graceful restart", () => {
     for (let history = 0; history < 60; history++) {
       let last = randomTable();
       const restart = new GracefulRestart(last);
-      const gone = new Map<number, { since: number; until: number }>();
+      const gone = new Map<number, { since: number; otherSince: number | undefined; until: number }>();
+      const lostNeighbours = new Map<number, number>();
       let now = 0;
       for (let step = 0; step < 20; step++) {
         now += random.pick([0, 1, 400, 999, 1_000, 20_000, 59_999, 60_000]);
@@ -187,13 +188,18 @@ describe("graceful restart", () => {
           const way = fresh.routes.get(id);
           // Lost: by the fast datapath before, and now nowhere, or by another while the old one carries nothing.
           const lost = before !== SLEEVE && way !== SLEEVE && (way === undefined || !used.includes(before));
-          const since = gone.get(id)?.since ?? now;
-          const until = since + (way === undefined ? 60_000 : 1_000);
+          const { since, otherSince } = gone.get(id) ?? { since: now, otherSince: undefined };
+          // Another way has to be there for a second.
+          const first = way === undefined ? undefined : (otherSince ?? now);
+          const until = Math.min(
+            since + 60_000,
+            first === undefined ? Number.POSITIVE_INFINITY : first + 1_000,
+          );
           if (!lost || now >= until) {
             gone.delete(id);
             continue;
           }
-          gone.set(id, { since, until });
+          gone.set(id, { since, otherSince: first, until });
           routes.set(id, before);
           kept.add(id);
         }
@@ -212,12 +218,20 @@ describe("graceful restart", () => {
             sleeve: there?.sleeve ?? false,
           });
         }
-        const neighbours = new Set([...fresh.neighbours, ...[...kept].map((id) => last.routes.get(id) ?? 0)]);
+        for (const address of ways) {
+          if (fresh.neighbours.has(address)) lostNeighbours.delete(address);
+          else if (now >= (lostNeighbours.get(address) ?? now + 1)) lostNeighbours.delete(address);
+          else if (last.neighbours.has(address) && !lostNeighbours.has(address))
+            lostNeighbours.set(address, now + 60_000);
+        }
+        const keptWays = [...kept].map((id) => last.routes.get(id) ?? 0);
+        const neighbours = new Set([...fresh.neighbours, ...lostNeighbours.keys(), ...keptWays]);
         const merged = restart.merge(fresh, now);
         expect(new Map([...merged.routes].sort())).toEqual(new Map([...routes].sort()));
         expect(merged.hops).toEqual(hops);
         expect([...merged.neighbours].sort()).toEqual([...neighbours].sort());
-        const ends = [...gone].filter(([id]) => kept.has(id)).map(([, { until }]) => until);
+        const routeEnds = [...gone].filter(([id]) => kept.has(id)).map(([, { until }]) => until);
+        const ends = [...routeEnds, ...lostNeighbours.values()];
         expect(restart.next).toBe(ends.length === 0 ? undefined : Math.min(...ends));
         last = merged;
       }
