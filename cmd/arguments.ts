@@ -1,4 +1,5 @@
 // Strict parsing of command lines: an unknown option is an error that suggests the nearest known one.
+import { type ArgsDef, parseArgs } from "citty";
 import type { Style } from "../lib/help/layout.ts";
 import { suggestion } from "../lib/help/nearest.ts";
 import type { CommandSpec, OptionSpec, OptionTable } from "../lib/help/spec.ts";
@@ -83,7 +84,7 @@ function withOptionalValues(argv: readonly string[], options: OptionTable): stri
 function refuseSecond(
   name: string,
   { repeatable, retired, valueHint }: OptionSpec | undefined = { type: "string", description: "" },
-  first: string | boolean | undefined,
+  first: string | undefined,
   second: string,
 ): void {
   if (first === undefined || first === second || repeatable || retired !== undefined) return;
@@ -106,7 +107,14 @@ export function readArguments(
   const words: string[] = [];
   const lists: Record<string, string[]> = {};
   for (const [name, { repeatable }] of Object.entries(options)) if (repeatable) lists[name] = [];
-  const values = new Map<string, string | boolean>();
+  // citty reads one form of each option; in others it takes a text for a boolean, or lets --no-dns win over a later --dns.
+  const normal: string[] = [];
+  const values = new Map<string, string>();
+  const used: ArgsDef = {};
+  const add = (name: string, type: "string" | "boolean", value: string | boolean) => {
+    normal.push(`--${name}=${value}`);
+    used[name] = { type };
+  };
   for (let i = 0; i < argv.length; i++) {
     const arg = argv[i] ?? "";
     if (arg === "--") {
@@ -125,7 +133,7 @@ export function readArguments(
       if (inline !== undefined && inline !== "true" && inline !== "false") {
         throw new UsageError(`option --${name} is true or false, not "${inline}"`);
       }
-      values.set(name, (inline !== "false") !== negated);
+      add(name, "boolean", (inline !== "false") !== negated);
       continue;
     }
     const value = inline ?? argv[++i];
@@ -133,12 +141,18 @@ export function readArguments(
       throw new UsageError(`option --${name} needs a value`);
     refuseSecond(name, options[name], values.get(name), value);
     values.set(name, value);
+    add(name, "string", value);
     lists[name]?.push(value);
   }
-  const read = Object.entries(options).map(
-    ([name, { default: preset }]) => [name, values.has(name) ? values.get(name) : preset] as const,
+  const { _: positionals, ...parsed }: Record<string, unknown> & { _: string[] } = parseArgs(
+    [...normal, "--", ...words],
+    used,
   );
-  return { options: Object.fromEntries(read), positionals: words, lists, warnings };
+  const read = Object.entries(options).map(([name, { default: preset }]) => {
+    const value = Object.hasOwn(used, name) ? (parsed[name] as string | boolean) : preset;
+    return [name, value] as const;
+  });
+  return { options: Object.fromEntries(read), positionals, lists, warnings };
 }
 
 /** Throw UsageError for arguments of a command that takes none, and for an empty one, which names nothing. */
