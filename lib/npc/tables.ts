@@ -3,7 +3,7 @@
 //
 //   postrouting   see basechain.ts: lets connections through that were admitted before; others go through judge:
 //                 egress[opener], then ingress[target] of the packet's connection
-//   chain-KEY     of pods that are isolated by the same rules: who may do anything; ports[protocol, port]; named ports
+//   chain-KEY     of pods that are isolated by the same rules: who may do anything; named ports; ports[protocol, port]
 //   peers-KEY     of a range of ports: who may use it
 //   blocked-…     a direction: logs and drops
 import { type Family, familyOf, type Ip, ipOctets, octets } from "../address/ip.ts";
@@ -151,12 +151,13 @@ export function peersChains({ direction, ports }: Chain): NftChain[] {
 export function podChain(chain: Chain): NftChain {
   const { key, direction, any, named } = chain;
   const rules: Rule[] = any ? passing(direction, any) : [];
-  for (const { definition } of portsMaps(chain))
-    rules.push(verdictByMap(4, ["protocol", "target port"], definition.name));
   if (named !== undefined) {
     const fields = [peer(direction), "protocol", "target port"] as const;
     for (const family of FAMILIES) rules.push(returning(family, fields, setName("endpoints", named, family)));
   }
+  // Last, as what they lead to does not come back.
+  for (const { definition } of portsMaps(chain))
+    rules.push(verdictByMap(4, ["protocol", "target port"], definition.name));
   return { name: chainName(key), rules: [...rules, [verdict({ goto: blockedName(direction) })]] };
 }
 
