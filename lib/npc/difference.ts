@@ -1,10 +1,10 @@
 // From one set of rules to the next: what the kernel has to be told, and no more. Both are compared by identity where
 // they can be (see compiler.ts), so that it costs what has changed.
-import { type Family, familyOf, type Ip } from "../address/ip.ts";
+import { familyOf, type Ip } from "../address/ip.ts";
 import { addChain, deleteChain, type Chain as NftChain } from "../netlink/nftables/chain.ts";
-import { addElements, deleteElements, type FilledSet } from "../netlink/nftables/element.ts";
+import { addElements, deleteElements, type Element, type FilledSet } from "../netlink/nftables/element.ts";
 import { addRule, flushChain } from "../netlink/nftables/rule.ts";
-import { addSet, deleteSet } from "../netlink/nftables/set.ts";
+import { addSet, deleteSet, type SetDefinition } from "../netlink/nftables/set.ts";
 import { renewTable } from "../netlink/nftables/table.ts";
 import type { Request } from "../netlink/socket.ts";
 import { BASE, baseChains, baseRules, type Settings } from "./basechain.ts";
@@ -33,7 +33,7 @@ import {
 
 /** The messages that put the whole table in place of what is there under its name. */
 export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
-  const empty = baseSets(NO_RULES).map(({ definition }) => addSet(TABLE, definition));
+  const empty = baseSets().map((definition) => addSet(TABLE, definition));
   // Those that others jump to first.
   const chains = [...blockedChains(), ...baseChains(settings)];
   return [
@@ -47,14 +47,8 @@ export function wholeTable(rules: Ruleset, settings: Settings): Request[] {
 
 /** The messages that make `next` out of `before`; none where they are the same. */
 export function changes(before: Ruleset, next: Ruleset): Request[] {
-  const first: Request[] = [];
+  const first = setChanges(before, next);
   const last: Request[] = [];
-  for (const [key, set] of next.sets) {
-    const old = before.sets.get(key);
-    if (old === set) continue;
-    for (const family of FAMILIES)
-      first.push(...(old ? setChanges(old, set, family) : newContent(set, family)));
-  }
   const hadPeers = peersOf(before.chains, next.chains);
   const hasPeers = peersOf(next.chains, before.chains);
   for (const chain of hasPeers.values()) first.push(addChain(TABLE, chain), ...rulesOf(chain));
@@ -69,10 +63,9 @@ export function changes(before: Ruleset, next: Ruleset): Request[] {
     last.push(...deleteChain(TABLE, chainName(key)), ...maps);
   }
   for (const { name } of hadPeers.values()) last.push(...deleteChain(TABLE, name));
-  for (const [key, set] of before.sets) {
-    if (next.sets.has(key)) continue;
-    for (const family of FAMILIES) last.push(deleteSet(TABLE, contentDefinition(set, family).name));
-  }
+  for (const set of before.sets.values())
+    if (isBlocks(set) && !next.sets.has(set.key))
+      for (const family of FAMILIES) last.push(deleteSet(TABLE, contentDefinition(set, family).name));
   return [...first, ...podChanges(before, next), ...last];
 }
 
@@ -122,17 +115,45 @@ function newSet({ definition, elements }: FilledSet): Request[] {
   return [addSet(TABLE, definition), ...addElements(TABLE, definition, elements)];
 }
 
-function newContent(set: RuleSet, family: Family): Request[] {
-  return newSet({ definition: contentDefinition(set, family), elements: contentElements(set, family) });
+/** New sets of blocks, which never change, and what comes and goes of the others. */
+function setChanges(before: Ruleset, next: Ruleset): Request[] {
+  const [gone, come] = [onlyIn(before, next), onlyIn(next, before)];
+  return [
+    ...contentOf(come.filter(isBlocks)).flatMap(newSet),
+    ...contentOf(gone.filter(isShared)).flatMap(({ definition, elements }) =>
+      deleteElements(TABLE, definition, elements),
+    ),
+    ...contentOf(come.filter(isShared)).flatMap(({ definition, elements }) =>
+      addElements(TABLE, definition, elements),
+    ),
+  ];
 }
 
-/** Sets of one name have the same definition; those of blocks never change. */
-function setChanges(before: RuleSet, next: RuleSet, family: Family): Request[] {
-  const definition = contentDefinition(next, family);
-  return [
-    ...deleteElements(TABLE, definition, contentElements(missing(before, next), family)),
-    ...addElements(TABLE, definition, contentElements(missing(next, before), family)),
-  ];
+const isBlocks = ({ kind }: RuleSet) => kind === "blocks";
+const isShared = (set: RuleSet) => !isBlocks(set);
+
+/** Sets with what only the first of two has in them. */
+function onlyIn(rules: Ruleset, other: Ruleset): RuleSet[] {
+  return [...rules.sets.values()].flatMap((set) => {
+    const there = other.sets.get(set.key);
+    if (!there) return [set];
+    // Sets of blocks never change.
+    return there === set || isBlocks(set) ? [] : [missing(set, there)];
+  });
+}
+
+/** What these sets have, by the sets of the kernel that it is in. */
+function contentOf(sets: readonly RuleSet[]): FilledSet[] {
+  const content = new Map<string, { definition: SetDefinition; elements: Element[] }>();
+  for (const set of sets) {
+    for (const family of FAMILIES) {
+      const definition = contentDefinition(set, family);
+      const filled = content.get(definition.name) ?? { definition, elements: [] };
+      for (const element of contentElements(set, family)) filled.elements.push(element);
+      content.set(definition.name, filled);
+    }
+  }
+  return [...content.values()];
 }
 
 /** What of a set is not in the other. */

@@ -1,6 +1,9 @@
 // Rules of a node as nftables. Names say the content: what changes gets another name, and what has the same name is the
 // same; but for the maps of isolated pods and the sets of pods and endpoints, whose elements come and go.
 //
+// All sets of pods share one set of the kernel, of pairs of an address and the number of its set, and so do those of endpoints: the
+// kernel finds a set by its name in a list, so that thousands of sets take it seconds.
+//
 //   postrouting   see basechain.ts: lets connections through that were admitted before; others go through judge:
 //                 egress[opener], then ingress[target] of the packet's connection
 //   chain-KEY     of pods that are isolated by the same rules: who may do anything; named ports; ports[protocol, port]
@@ -65,33 +68,55 @@ export function selfElement(address: Ip): Element {
   return { key: concatenated(ipOctets(address), ipOctets(address)) };
 }
 
-const setName = (kind: RuleSet["kind"], key: string, family: Family) => `${kind}${family}-${key}`;
+/** Kinds of sets whose elements are in one set of the kernel. */
+const SHARED = ["pods", "endpoints"] as const;
+
+/** The set of the kernel that all sets of a kind share. */
+function sharedSet(kind: (typeof SHARED)[number], family: Family): SetDefinition {
+  const key = kind === "pods" ? [KEY[family]] : [KEY[family], "protocol" as const, "port" as const];
+  return { name: `${kind}${family}`, key: [...key, "number"] };
+}
+
+/** The key of a set as the part of an element that tells which set it is of: the digest, and zeros behind it. */
+function setNumber(key: string): Uint8Array {
+  const number = new Uint8Array(16);
+  number.set(Buffer.from(key, "hex"));
+  return number;
+}
+
 const portsName = (chain: string, ranges: boolean) => `${ranges ? "ranges" : "ports"}-${chain}`;
+const blocksName = (key: string, family: Family) => `blocks${family}-${key}`;
 export const chainName = (key: string) => `chain-${key}`;
 const peersName = (direction: Direction, key: string) => `peers-${direction}-${key}`;
 
-/** How a set of the rules is defined, as far as it is about a family. */
+/** The set of the kernel that has what a set of the rules has of a family. */
 export function contentDefinition({ kind, key }: RuleSet, family: Family): SetDefinition {
-  const name = setName(kind, key, family);
-  if (kind === "endpoints") return { name, key: [KEY[family], "protocol", "port"] };
-  return { name, key: [KEY[family]], interval: kind === "blocks" };
+  return kind === "blocks"
+    ? { name: blocksName(key, family), key: [KEY[family]], interval: true }
+    : sharedSet(kind, family);
 }
 
-/** What is in it. */
+/** What a set of the rules has of a family, as elements of that set. */
 export function contentElements(set: RuleSet, family: Family): Element[] {
   switch (set.kind) {
-    case "pods":
-      return addressElements(set.addresses, family);
+    case "pods": {
+      const number = setNumber(set.key);
+      return ofThatFamily(set.addresses, family).map((address) => ({
+        key: concatenated(ipOctets(address), number),
+      }));
+    }
     case "blocks":
       return set.ranges
         .filter((range) => range.family === family)
         .map(({ first, last }) => ({ key: octets(family, first), last: octets(family, last) }));
-    case "endpoints":
+    case "endpoints": {
+      const number = setNumber(set.key);
       return [...set.endpoints.values()]
         .filter(({ ip }) => familyOf(ip) === family)
         .map(({ ip, protocol, port }) => ({
-          key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), be16(port)),
+          key: concatenated(ipOctets(ip), Uint8Array.of(PROTOCOL[protocol]), be16(port), number),
         }));
+    }
   }
 }
 
@@ -152,8 +177,8 @@ export function podChain(chain: Chain): NftChain {
   const { key, direction, any, named } = chain;
   const rules: Rule[] = any ? passing(direction, any) : [];
   if (named !== undefined) {
-    const fields = [peer(direction), "protocol", "target port"] as const;
-    for (const family of FAMILIES) rules.push(returning(family, fields, setName("endpoints", named, family)));
+    const fields = [peer(direction), "protocol", "target port", setNumber(named)] as const;
+    for (const family of FAMILIES) rules.push(returning(family, fields, sharedSet("endpoints", family).name));
   }
   // Last, as what they lead to does not come back.
   for (const { definition } of portsMaps(chain))
@@ -171,10 +196,12 @@ function returning(family: Family, fields: readonly Field[], set: string): Rule 
 /** Rules that let these peers through. */
 function passing(direction: Direction, { everybody, pods, blocks }: Peers): Rule[] {
   if (everybody) return [[verdict("return")]];
-  const fields = [peer(direction)] as const;
+  const from = peer(direction);
   return FAMILIES.flatMap((family) => [
-    ...(pods === undefined ? [] : [returning(family, fields, setName("pods", pods, family))]),
-    ...(blocks === undefined ? [] : [returning(family, fields, setName("blocks", blocks, family))]),
+    ...(pods === undefined
+      ? []
+      : [returning(family, [from, setNumber(pods)], sharedSet("pods", family).name)]),
+    ...(blocks === undefined ? [] : [returning(family, [from], blocksName(blocks, family))]),
   ]);
 }
 
@@ -208,22 +235,11 @@ export const blockedChains = (): NftChain[] =>
   });
 
 /** The sets that there always are. */
-export function baseSets(rules: Ruleset): FilledSet[] {
-  const { local, isolated } = rules;
+export function baseSets(): SetDefinition[] {
   return FAMILIES.flatMap((family) => [
-    {
-      definition: selfSet(family),
-      elements: ofThatFamily(local.keys(), family).map(selfElement),
-    },
-    {
-      definition: isolatedSet(family),
-      elements: addressElements(isolatedAddresses(rules), family),
-    },
-    ...DIRECTIONS.map((direction) => ({
-      definition: isolatedMap(direction, family),
-      elements: [...isolated[direction]]
-        .filter(([address]) => familyOf(address) === family)
-        .map(([address, chain]) => isolatedElement(address, chain)),
-    })),
+    ...SHARED.map((kind) => sharedSet(kind, family)),
+    selfSet(family),
+    isolatedSet(family),
+    ...DIRECTIONS.map((direction) => isolatedMap(direction, family)),
   ]);
 }

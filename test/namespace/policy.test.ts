@@ -8,6 +8,7 @@ import { NO_RULES } from "../../lib/npc/ruleset.ts";
 import { admitConnections, type InForce, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Case, conformanceCases, modelOf, NODE, type Probe } from "../support/conformance.ts";
+import { must } from "../support/hosts.ts";
 import { PolicyNet } from "../support/policynet.ts";
 
 const SETTINGS = { allowMulticast: true, denyUnknown: false };
@@ -55,3 +56,12 @@ describe.each(conformanceCases().map((each) => [each.file, each.name, each] as c
     });
   },
 );
+
+test("nft(8) shows rules with names of ports, blocks and pods", async () => {
+  // Where it does not know how a register was filled, it ends by a failed assertion.
+  for (const each of conformanceCases().filter(({ file }) => file === "ports.yaml")) {
+    inForce = write(nf, inForce, new Compiler(modelOf(each), { node: NODE }).all(), SETTINGS);
+    const shown = await must(["ip", "netns", "exec", `${net.prefix}-host`, "nft", "list", "ruleset"]);
+    expect(shown).toContain("chain judge");
+  }
+});

@@ -1,7 +1,9 @@
 // Policies that are as large as an API server takes them: what they cost grows with their size, and what would not is denied.
 import { describe, expect, test } from "bun:test";
+import { stateOf } from "../../lib/netlink/nftables/state.ts";
 import { MAX_COST } from "../../lib/npc/chain.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
+import { wholeTable } from "../../lib/npc/difference.ts";
 import { endOf, explain } from "../../lib/npc/explain.ts";
 import { type Change, Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
@@ -43,6 +45,20 @@ const size = ({ sets }: Ruleset) =>
     if (set.kind === "blocks") return sum + set.ranges.length;
     return sum + (set.kind === "pods" ? set.addresses.size : set.endpoints.size);
   }, 0);
+
+test("policies for other pods and ports need no more sets of the kernel", () => {
+  const kernel = (count: number) => {
+    const ingress = many(count, (i) => ({
+      from: [{ podSelector: { matchLabels: { number: String(i + 1) } } }],
+      ports: [{ port: 1_000 + i }],
+    }));
+    const requests = wholeTable(compiled({ ingress }, count).rules, { allowMulticast: true });
+    const { chains, sets } = stateOf(requests);
+    return { chains: chains.size, sets: sets.size, elements: sets.get("pods4")?.elements.length };
+  };
+  const { chains, sets } = kernel(0);
+  expect(kernel(500)).toEqual({ chains: chains + 500, sets: sets + 1, elements: 500 });
+});
 
 describe("a policy of a megabyte", () => {
   test("with port ranges in each other", () => {

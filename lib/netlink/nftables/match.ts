@@ -8,6 +8,7 @@ import { cmp } from "./expr/cmp.ts";
 import { hostOrder } from "./expr/data.ts";
 import { type Expression, NFT_REG32_00 } from "./expr/expression.ts";
 import { fibAddressType } from "./expr/fib.ts";
+import { load } from "./expr/immediate.ts";
 import { lookup, verdictMap } from "./expr/lookup.ts";
 import { meta, metaSet } from "./expr/meta.ts";
 import { NFT_PAYLOAD_LL_HEADER, NFT_PAYLOAD_NETWORK_HEADER, payload } from "./expr/payload.ts";
@@ -50,14 +51,18 @@ export function matchUnicastFrame(): Expression[] {
   return [payload(NFT_PAYLOAD_LL_HEADER, 0, 1), bitwise(Uint8Array.of(1)), cmp(Uint8Array.of(0))];
 }
 
-/** A field that sets and maps are looked up by: an address of the packet, or a field of its connection. */
-export type Field = "saddr" | "daddr" | ConnectionField;
+/** A field that sets and maps are looked up by: an address of the packet, a field of its connection, or a constant of 16 bytes. */
+export type Field = "saddr" | "daddr" | ConnectionField | Uint8Array;
 
 /** Load fields one behind the other, each padded to four bytes. */
 function loadFields(family: Family, fields: readonly Field[]): Expression[] {
   let register = NFT_REG32_00;
   return fields.map((field) => {
     const at = register;
+    if (field instanceof Uint8Array) {
+      register += field.length / 4;
+      return load(field, at);
+    }
     if (field !== "saddr" && field !== "daddr") {
       register += connectionFieldLength(field, family) / 4;
       return loadConnectionField(field, family, at);

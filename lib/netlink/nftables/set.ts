@@ -31,6 +31,8 @@ const KEY_PART = {
   ipv6: { type: 8, length: 16 },
   protocol: { type: 12, length: 1 },
   port: { type: 13, length: 2 },
+  /** A number of 128 bits, which nft(8) shows as an IPv6 address. */
+  number: { type: 8, length: 16 },
 } as const;
 const TYPE_BITS = 6;
 

@@ -17,9 +17,9 @@ export const IMMEDIATE = expressionFormat("immediate", {
 const immediate = (register: number, data: Data) =>
   IMMEDIATE.make({ NFTA_IMMEDIATE_DREG: register, NFTA_IMMEDIATE_DATA: data });
 
-/** Put bytes into register 1. */
-export function load(value: Uint8Array): Expression {
-  return immediate(NFT_REG_1, value);
+/** Put up to 16 bytes into registers from this one on. */
+export function load(value: Uint8Array, register = NFT_REG_1): Expression {
+  return immediate(register, value);
 }
 
 /** End the rule with a verdict. */
