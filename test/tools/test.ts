@@ -168,14 +168,18 @@ interface Program {
   readonly needsBuild: boolean;
 }
 
-/** Return the programs for files of a kind: quick ones, which share nothing, have one together. */
+/**
+ * Return the programs for files of a kind: quick ones have one together, whose workers keep modules and compiled code from file
+ * to file. No test may count on being the first to load a module, nor leave anything changed in one.
+ */
 function programsOf(kind: string, files: readonly string[]): Program[] {
   const { weight, built: needsBuild = false } = KINDS[kind] ?? {};
   if (weight !== undefined)
     return files.map((file) => ({ name: file, args: [`./${file}`], weight, needsBuild }));
-  // Two more than processors, as some tests wait more than they compute. The slowest start first, if their times are known.
+  // One more than processors, as some tests wait more than they compute. The slowest start first, if their times are known.
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
-  const args = [`--parallel=${processors + 2}`, ...timings, ...files.map((file) => `./${file}`)];
+  const workers = [`--parallel=${processors + 1}`, "--no-isolate"];
+  const args = [...workers, ...timings, ...files.map((file) => `./${file}`)];
   return [{ name: `${kind} tests`, args, weight: 100, needsBuild }];
 }
 
