@@ -9,7 +9,7 @@ import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { CONFIG } from "../support/pods.ts";
 
 /** How often it is killed: $KILLS. */
-const KILLS = Number(process.env["KILLS"] ?? 60);
+const KILLS = Number(process.env["KILLS"] ?? 20);
 
 let hosts: Hosts;
 let host: Host;
