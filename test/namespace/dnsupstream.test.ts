@@ -109,7 +109,7 @@ describe("other nameservers", () => {
         "its cause is told",
         async () => {
           await dig(host, "@127.0.0.1", "cause.example.com", "+short");
-          return host.weave("status");
+          return host.status();
         },
         (text) => text.includes(`Note: nameserver ${address} does not answer: ${cause}\n`),
       );

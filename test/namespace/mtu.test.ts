@@ -234,7 +234,7 @@ test("a network that gets a password carries less, whichever overlay encrypts; a
   const overlay = await eventually(
     "an encrypted connection",
     async () => {
-      const [connection] = JSON.parse(await a.weave("report")).Router.Connections;
+      const [connection] = JSON.parse(await a.report("{{json .Router.Connections}}"));
       return connection?.State === "established" ? connection.Attrs : undefined;
     },
     (attributes) => attributes?.name !== undefined,
