@@ -31,14 +31,18 @@ export function exposedByBridge(route: NetlinkSocket): Exposed[] {
 /** The exposed addresses of this host. */
 export class Exposure {
   #exposed: readonly Exposed[] = [];
-  #local: readonly AddressRange[] = [];
+  #local: readonly AddressRange[];
   /** Addresses that are being removed from the bridge. */
   #unwanted: readonly Cidr[] = [];
 
   constructor(
     private readonly route: NetlinkSocket,
     private readonly reconciler: Pick<Reconciler, "check" | "apply">,
-  ) {}
+    /** Local ranges to begin with. */
+    local: readonly AddressRange[] = [],
+  ) {
+    this.#local = local;
+  }
 
   get exposed(): readonly Exposed[] {
     return this.#exposed;

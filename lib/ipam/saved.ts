@@ -1,8 +1,8 @@
 // What the allocator keeps on disk: the ring, its vote on the first one, holders and gateways.
 import * as v from "valibot";
-import type { AddressRange, Cidr, IPv4 } from "../address/ipv4.ts";
+import { type AddressRange, type Cidr, cidrRange, type IPv4 } from "../address/ipv4.ts";
 import type { Work } from "../clock/slices.ts";
-import { parsePeerName } from "../mesh/name.ts";
+import { type PeerName, parsePeerName } from "../mesh/name.ts";
 import type { Store } from "../store/store.ts";
 import type { Claims, NodeId } from "./consensus.ts";
 import { packEntries, packInSteps, unpackEntries } from "./packed.ts";
@@ -171,6 +171,16 @@ export function allocatorStore(store: Store): AllocatorStore {
     loadGateways: () => gateways.get(GATEWAYS) ?? [],
     saveGateways: (addresses) => gateways.set(GATEWAYS, [...addresses]),
   };
+}
+
+/** Return the ranges that a peer owned when it last saved its ring; none where that was of another peer or universe. */
+export function savedRanges(store: Store, peer: PeerName, universe: Cidr): readonly AddressRange[] {
+  const saved = allocatorStore(store).loadRing();
+  const { start, end } = cidrRange(universe);
+  if (saved?.peer !== peer || saved.start !== start || saved.end !== end) return [];
+  const ring = new Ring(start, end, peer);
+  ring.restore(saved);
+  return ring.ownedRanges();
 }
 
 /** Delete the ring, the vote, holders and gateways. */

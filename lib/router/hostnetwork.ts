@@ -5,6 +5,7 @@ import { removeFirewall } from "../host/firewall.ts";
 import type { ForwardingResource } from "../host/forwarding/forwarding.ts";
 import { BRIDGE } from "../host/names.ts";
 import { Reconciler } from "../host/reconcile/reconciler.ts";
+import { savedRanges } from "../ipam/saved.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
 import { RouteMonitor } from "../netlink/monitor.ts";
 import type { RouterContext } from "./context.ts";
@@ -41,7 +42,9 @@ export function startHostNetwork(context: RouterContext): HostNetwork {
     followKernel(monitor, reconciler, { route, filter, port }, context.log),
   );
   if (!existed) scope.deferUnlessStarted("the packet filter", () => removeFirewall(filter));
-  const exposure = new Exposure(route, reconciler);
+  // Until the allocator starts, as it was: without them, packets to containers would lose their source address meanwhile.
+  const local = options["masq-local"] ? [] : savedRanges(context.store, name, options.range);
+  const exposure = new Exposure(route, reconciler, local);
   const exposures = new Exposures({
     store: exposuresStore(context.store, context.damaged),
     kernel: exposure,
