@@ -11,6 +11,7 @@ import { rememberRelease } from "../../lib/ipam/releases.ts";
 import { CHANNEL } from "../../lib/ipam/wire.ts";
 import { type GossipChannel, MUTE } from "../../lib/mesh/gossip.ts";
 import { type PeerName, parsePeerName } from "../../lib/mesh/name.ts";
+import { linkAdd } from "../../lib/netlink/link.ts";
 import { startAddresses } from "../../lib/router/addresses.ts";
 import type { RouterContext } from "../../lib/router/context.ts";
 import { eventually } from "../support/hosts.ts";
@@ -193,11 +194,20 @@ describe.if(isRoot)("addresses of a router", () => {
 
   test("follow the links of containers, and tell containers the MTU by the same thread", async () => {
     await using bench = new RouterBench();
-    const { allocator, work, told } = await addressesOf(bench.open(SEED));
+    const { allocator, context, work, told } = await addressesOf(bench.open(SEED));
     expect(told).toEqual([
       ["follow", { addresses: allocator.lifecycle, work }],
-      ["mtu", work],
+      ["mtu", { applyMtu: expect.any(Function) }],
     ]);
+    const [, [, { applyMtu }]] = told as [unknown, [string, Pick<typeof work, "applyMtu">]];
+    const change = { from: 1_376, link: 8_916, network: 8_916 };
+    const thread = spyOn(work, "applyMtu").mockResolvedValue();
+    // Without containers it is not started for that.
+    await applyMtu(change);
+    expect(thread).not.toHaveBeenCalled();
+    linkAdd(context.route, { kind: "veth", name: "vethwepl1", peer: { name: "c" }, up: false });
+    await applyMtu(change);
+    expect(thread.mock.calls).toEqual([[change]]);
   });
 
   test("take a container's names along once it holds none; a full disk keeps a router from nothing", async () => {
