@@ -283,9 +283,10 @@ test("and after all that, a launch succeeds", async () => {
 });
 
 test("a start over the bridge of the router before, where no container is attached, starts no thread for containers", async () => {
-  await host.weave("stop");
-  await host.weave("launch", "--ipalloc-init=consensus=1");
-  await host.logged("weave is ready");
+  for (let i = 0; i < 2; i++) {
+    await host.weave("stop");
+    await host.weave("launch", "--ipalloc-init=consensus=1");
+  }
   const folder = `/proc/${host.pid}/task`;
   const threads = readdirSync(folder).map((tid) => readFileSync(`${folder}/${tid}/comm`, "utf8").trim());
   expect(threads).not.toContain("Worker");
