@@ -5,10 +5,9 @@ import { isIPv4 } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import { type Cause, causeOf, causeOfErrno } from "./cause.ts";
 import { EINTR } from "./errno.ts";
-import { AF_INET, bindSocket, openSocket, SOCK_NONBLOCK, sockaddrIn } from "./socket.ts";
+import { AF_INET, bindSocket, openSocket, SOCK_NONBLOCK, SOCK_STREAM, sockaddrIn } from "./socket.ts";
 import { SysError, trySyscall } from "./syscall.ts";
 
-const SOCK_STREAM = 1;
 const IPPROTO_TCP = 6;
 const EISCONN = 106;
 const EALREADY = 114;
