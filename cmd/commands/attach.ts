@@ -1,5 +1,5 @@
 // weave attach, detach: a container, by its id or name at Docker or podman, its network namespace or a process in it.
-import { isIP } from "node:net";
+import { isIP } from "../../lib/address/family.ts";
 import { type Cidr, formatCidr, formatIPv4 } from "../../lib/address/ipv4.ts";
 import type { NotedAttachment } from "../../lib/api/bodies.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";

@@ -1,5 +1,6 @@
 // HOST:PORT of options, variables and peers. Text behind an address is an error, never part of a name.
-import { isIP, isIPv4, isIPv6 } from "node:net";
+import { isIP, isIPv6 } from "./family.ts";
+import { isIPv4 } from "./ipv4.ts";
 
 export interface HostPort {
   readonly host: string;

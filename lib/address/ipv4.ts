@@ -39,9 +39,12 @@ export const resemblesIPv4 = (text: string): boolean => /^[\d.]*\.\d[\d.]*$/.tes
 const OCTET = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 const DOTTED_DECIMAL = new RegExp(`^${OCTET}(?:\\.${OCTET}){3}$`);
 
+/** Return whether a text is an address in that form. */
+export const isIPv4 = (text: string): boolean => DOTTED_DECIMAL.test(text);
+
 /** Parse dotted decimal; throws AddressError. */
 export function parseIPv4(text: string): IPv4 {
-  if (!DOTTED_DECIMAL.test(text)) throw new AddressError(`"${text}" is not an IPv4 address${fault(text)}`);
+  if (!isIPv4(text)) throw new AddressError(`"${text}" is not an IPv4 address${fault(text)}`);
   return text.split(".").reduce((address, octet) => address * 256 + Number(octet), 0);
 }
 

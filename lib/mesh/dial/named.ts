@@ -1,5 +1,5 @@
 // The peers that the user named, and the addresses that their names resolve to.
-import { isIPv6 } from "node:net";
+import { isIPv6 } from "../../address/family.ts";
 import { joinHostPort, splitHostPort } from "../../address/hostport.ts";
 import { codeOf } from "../../sys/cause.ts";
 import { reasonOf } from "../../sys/reason.ts";
