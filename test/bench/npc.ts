@@ -7,6 +7,8 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { Compiler } from "../../lib/npc/compiler.ts";
 import { Model } from "../../lib/npc/model.ts";
 import { readObject } from "../../lib/npc/read.ts";
+import { TABLE } from "../../lib/npc/tables.ts";
+import { BRIDGE_TABLE } from "../../lib/npc/unknown.ts";
 import { admitConnections, write } from "../../lib/npc/writer.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import { type Host, Hosts } from "../support/hosts.ts";
@@ -15,7 +17,7 @@ import { connections, packetRate, throughput } from "./measures.ts";
 import type { Path } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
-const RUNS = 5;
+const RUNS = 7;
 const SETTLE_MS = 500;
 const NODE = "n1";
 const IPERF_PORT = 5201;
@@ -132,7 +134,8 @@ async function packets(host: Host, ends: Ends): Promise<Row[]> {
     measured.set(what, figures);
   };
   for (let run = 0; run < RUNS; run++) {
-    await host.exec(["nft", "delete", "table", "inet", "weave-npc"]);
+    for (const { family, name } of [TABLE, BRIDGE_TABLE])
+      await host.exec(["nft", "delete", "table", family, name]);
     await measure("none");
     await host.must(["nft", "-f", "-"], { stdin: TRACKING });
     await measure("tracking");
