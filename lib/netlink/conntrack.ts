@@ -1,4 +1,4 @@
-// Connections that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): their marks, how strict it is with them, and deleting them.
+// Connections of conntrack (linux/netfilter/nfnetlink_conntrack.h): marks, liberal TCP tracking, deletion.
 import type { Work } from "../clock/slices.ts";
 import { ENOENT, unlessErrno } from "../sys/errno.ts";
 import { AttributeEncoder, decodeAttributes } from "./attributes.ts";
@@ -53,7 +53,7 @@ function marked(nl: NetlinkSocket, bit: number): Message[] {
   return nl.dump({ ...LIST, body });
 }
 
-/** Return the request about a connection that was listed; `add` what is to be changed. */
+/** Return a request on a listed connection; `add` appends the attributes to change. */
 function about(
   { body }: Message,
   operation: string,
@@ -70,7 +70,7 @@ function about(
   return { operation, type: nfnlType(NFNL_SUBSYS_CTNETLINK, type), body: request.done() };
 }
 
-/** Change connections, STEP at a time; those that end meanwhile are passed over. Throws NetlinkError. */
+/** Change connections, STEP at a time; skip those that have ended. Throws NetlinkError. */
 function* changeAll(
   nl: NetlinkSocket,
   connections: readonly Message[],
@@ -89,7 +89,7 @@ function* changeAll(
   }
 }
 
-/** Let the packets of all TCP connections of now be valid whatever their sequence numbers are. Throws NetlinkError. */
+/** Set IP_CT_TCP_FLAG_BE_LIBERAL on all TCP connections: packets outside the window stay valid. Throws NetlinkError. */
 export function* loosenTcpConnections(nl: NetlinkSocket): Work {
   const connections = nl.dump({ ...LIST, body: new AttributeEncoder().raw(nfgenmsg(0)).done() });
   const isTcp = ({ body }: Message) =>

@@ -68,7 +68,7 @@ describe.if(isRoot)("the flow cache", () => {
     return { subject, loosen: () => loose?.reconcile(() => true), follow: () => mode?.reconcile(() => true) };
   }
 
-  test("asks for the packet filter's mark where that sees bridged packets", () => {
+  test("requires the packet filter's mark while that sees bridged packets", () => {
     const { subject, follow } = cache();
     linkAdd(nl, { kind: "bridge", name: "weave", up: true });
     linkAdd(nl, { kind: "bridge", name: "vxlan-6784", up: false });
@@ -86,7 +86,7 @@ describe.if(isRoot)("the flow cache", () => {
     subject.close();
   });
 
-  test("loosens conntrack before others let the packet filter see bridged packets, and keeps it so", () => {
+  test("makes conntrack liberal before the packet filter sees bridged packets, and keeps it so", () => {
     const { subject, loosen, follow } = cache();
     loosen();
     const loose = [settings[LIBERAL], settings[RESETS], control("loosened")];
@@ -133,7 +133,7 @@ describe.if(isRoot)("the flow cache", () => {
     subject.close();
   });
 
-  test("forgets the ways to and from those that are no neighbours any more", () => {
+  test("forgets the paths to and from former neighbours", () => {
     const neighbours = new Set([1, 2]);
     const table = () => ({ ...datapath(), table: { neighbours } }) as never;
     const subject = new FlowCache(nl, maps, table(), { port: 6_784, self: 7 });
@@ -142,8 +142,8 @@ describe.if(isRoot)("the flow cache", () => {
       maps.from.set(address, new Uint8Array(FROM.size));
     }
     const known = () =>
-      [maps.to, maps.from].map((ways) =>
-        ways
+      [maps.to, maps.from].map((paths) =>
+        paths
           .entries()
           .map(([address]) => address)
           .sort(),

@@ -19,7 +19,7 @@ import {
   IN,
   MODE,
   OUT,
-  WAY,
+  PATH,
 } from "../../lib/overlay/flowcache/maps.ts";
 import { networkIdentifier } from "../../lib/overlay/vxlan.ts";
 import { monotonicNow } from "../../lib/sys/clocks.ts";
@@ -166,7 +166,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
     cached(changes.at, () => cacheOut(changes));
   }
 
-  /** Note the way to the neighbour as the slow path does. */
+  /** Record the path to the neighbour as the slow path does. */
   function noteTo(changes: Entry = {}): void {
     maps.to.set(NEIGHBOUR, outEntry({ limit: 74, ...changes }));
     cached(changes.at, () => noteTo(changes));
@@ -183,7 +183,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
     for (let i = 14; i < 34; i += 2) sum += new DataView(headers.buffer).getUint16(i, true);
     view.setBigUint64(OUT.at, at, true);
     view.setUint32(OUT.generation, generation, true);
-    view.setUint32(OUT.way, WAY.direct, true);
+    view.setUint32(OUT.path, PATH.direct, true);
     view.setUint32(OUT.link, LINK, true);
     view.setUint32(OUT.limit, limit, true);
     view.setUint32(OUT.remote, NEIGHBOUR, true);
@@ -193,7 +193,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
     return bytes;
   }
 
-  /** Note the way from the neighbour as the slow path does. */
+  /** Record the path from the neighbour as the slow path does. */
   function noteFrom(changes: { at?: bigint; generation?: number; link?: number; to?: number } = {}): void {
     const { at = monotonicNow() - TICK_NS, generation = GENERATION, link = LINK, to = 1 } = changes;
     const bytes = new Uint8Array(FROM.size);
@@ -297,7 +297,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
 
     test.each<[string, () => Uint8Array]>([
       ["congestion experienced outside", () => from(packet(), 3)],
-      ["of a host that is no neighbour", () => changed(29, 77)],
+      ["from a host that is no neighbour", () => changed(29, 77)],
       ["to another address", () => changed(33, 77)],
       ["of another peer", () => encapsulated(packet(), 0, PEER + 1, SELF)],
       ["for another peer", () => encapsulated(packet(), 0, PEER, SELF + 1)],
@@ -325,7 +325,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
 
   const SYN: Changes = { flags: 0x02 };
 
-  describe("a frame that is of no cached flow", () => {
+  describe("a frame of no cached flow", () => {
     beforeEach(() => {
       for (const [mac, peer] of [
         ["02:00:00:00:00:02", PEER],
@@ -368,8 +368,8 @@ describe.if(isRoot)("the programs of the flow cache", () => {
     });
 
     test.each<[string, Entry, Changes]>([
-      ["an old way", { at: 1n }, SYN],
-      ["a way of another generation", { generation: 6 }, SYN],
+      ["an old path", { at: 1n }, SYN],
+      ["a path of another generation", { generation: 6 }, SYN],
       ["a longer frame", {}, { ...SYN, length: 21 }],
     ])("takes the slow path: %s", (_what, entry, changes) => {
       noteTo(entry.at === undefined ? entry : { at: old() });
@@ -378,7 +378,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(hex(frame)).toBe(hex(packet(changes)));
     });
 
-    test("takes the slow path: another type of frame", () => {
+    test("takes the slow path: another EtherType", () => {
       noteTo();
       const arp = packet(SYN).with(13, 6);
       expect(testRun(egress, arp).verdict).toBe(0);
@@ -393,7 +393,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       for (const flow of [key(), key(17)]) maps.in.delete(flow);
     });
 
-    test("goes to the bridge without its outer headers, and is a sign of life", () => {
+    test("goes to the bridge without its outer headers, and counts as a sign of life", () => {
       noteFrom();
       const before = datapath.neighbours.get(NEIGHBOUR)?.received ?? 0n;
       const { verdict, frame } = testRun(arrive, syn());
@@ -403,7 +403,7 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(datapath.macs.get("02:00:00:00:00:01")?.seen).toBeGreaterThan(0n);
     });
 
-    test("that a flow may begin with is noted, to be as old as the way", () => {
+    test("is recorded for its flow with the time of the path", () => {
       const at = monotonicNow() - TICK_NS;
       noteFrom({ at });
       const { verdict } = runOnce(arrive, encapsulated(packet(), 0, PEER, SELF));
@@ -411,21 +411,21 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       const field = (offset: number) =>
         new DataView(entry?.buffer ?? new ArrayBuffer(64)).getBigUint64(offset, true);
       expect(field(IN.at)).toBe(0n);
-      // Or the test was held up for so long that the way was too old.
+      // Unless the test was held up until the path was too old.
       expect(field(IN.since)).toBe(verdict === REDIRECT ? at : 0n);
     });
 
     test.each<[string, Parameters<typeof noteFrom>[0], () => Uint8Array]>([
-      ["an old way", { at: 1n }, syn],
-      ["a way of another generation", { generation: 6 }, syn],
-      ["a way by another link", { link: 77 }, syn],
-      ["a way to another address", { to: 77 }, syn],
-      ["congestion experienced outside", {}, () => syn(packet(SYN), 3)],
-      ["of a host that is no neighbour", {}, () => syn().with(29, 77)],
+      ["an old path", { at: 1n }, syn],
+      ["a path of another generation", { generation: 6 }, syn],
+      ["a path by another link", { link: 77 }, syn],
+      ["a path to another address", { to: 77 }, syn],
+      ["congestion experienced in the outer header", {}, () => syn(packet(SYN), 3)],
+      ["from a host that is no neighbour", {}, () => syn().with(29, 77)],
       ["for another peer", {}, () => encapsulated(packet(SYN), 0, PEER, SELF + 1)],
-      ["from an address that is at another peer", {}, () => encapsulated(packet(SYN), 0, PEER + 1, SELF)],
-      ["for an address that is not here", {}, () => syn(packet({ ...SYN, mac: 4 }))],
-      ["another type of frame", {}, () => syn(packet(SYN).with(13, 6))],
+      ["from an address of another peer", {}, () => encapsulated(packet(SYN), 0, PEER + 1, SELF)],
+      ["to an address that is not on this host", {}, () => syn(packet({ ...SYN, mac: 4 }))],
+      ["another EtherType", {}, () => syn(packet(SYN).with(13, 6))],
     ])("takes the slow path: %s", (_what, entry, make) => {
       noteFrom(entry?.at === undefined ? entry : { at: old() });
       const { verdict, frame } = testRun(arrive, make());
@@ -433,25 +433,25 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(hex(frame)).toBe(hex(make()));
     });
 
-    const way = () => {
+    const path = () => {
       const view = new DataView((maps.from.get(NEIGHBOUR) ?? new Uint8Array(FROM.size)).buffer);
       return { at: view.getBigUint64(FROM.at, true), link: view.getUint32(FROM.link, true) };
     };
 
-    test("shows the way where none is known, which nothing has confirmed yet", () => {
+    test("records an unconfirmed path where none is known", () => {
       maps.from.delete(NEIGHBOUR);
       testRun(arrive, syn());
-      expect(way()).toEqual({ at: 0n, link: LINK });
+      expect(path()).toEqual({ at: 0n, link: LINK });
     });
 
-    test("takes over no way by another link that is alive, and one that is not", () => {
+    test("replaces a stale path by another link, but not a live one", () => {
       noteFrom({ link: 77 });
-      const { at } = way();
+      const { at } = path();
       testRun(arrive, syn());
-      expect(way()).toEqual({ at, link: 77 });
+      expect(path()).toEqual({ at, link: 77 });
       noteFrom({ link: 77, at: old() });
       testRun(arrive, syn());
-      expect(way()).toEqual({ at: 0n, link: LINK });
+      expect(path()).toEqual({ at: 0n, link: LINK });
     });
   });
 });

@@ -91,8 +91,8 @@ const SENDER = `
   process.stdin.resume().on("end", () => { more = false; });`;
 
 /**
- * Send from one container of a host to another until the returned function is called; it returns what the host's packet filter says
- * that was invalid, which it drops, as kube-proxy's rules do, and policies for isolated pods.
+ * Send from one container of a host to another until the returned function is called. It returns how many packets the host's packet
+ * filter dropped as invalid, as rules of kube-proxy and policies for isolated pods do.
  */
 async function streaming(host: Host): Promise<() => Promise<string>> {
   const [to, from] = world.ends.filter((end) => end.host === host);
@@ -113,7 +113,7 @@ async function streaming(host: Host): Promise<() => Promise<string>> {
   };
 }
 
-test("a connection that begins just as others let the packet filter see bridged packets stays a valid one", async () => {
+test("a connection stays valid when the packet filter begins to see bridged packets as it opens", async () => {
   const { a } = world;
   await filterBridged(false, false);
   await a.must(["sysctl", "-qw", `${BRIDGED}=1`]);
@@ -123,7 +123,7 @@ test("a connection that begins just as others let the packet filter see bridged 
 });
 
 const CONNECTIONS = 400;
-/** Opens connections, many at once, and closes them. */
+/** Opens connections, 50 at a time, and closes them. */
 const OPENER = `
   const [address, port] = process.argv.slice(-2);
   const one = () => new Promise((done) => {
@@ -132,7 +132,7 @@ const OPENER = `
   });
   for (let i = 0; i < ${CONNECTIONS / 50}; i++) await Promise.all(Array.from({ length: 50 }, one));`;
 
-test("the first and last packets of connections pass the underlay's packet filter only now and then", async () => {
+test("most first and last packets of connections bypass the underlay's packet filter", async () => {
   const { a, b } = world;
   await filterBridged(true, false);
   await world.allTalk();

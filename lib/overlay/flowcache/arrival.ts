@@ -1,5 +1,5 @@
-// The program for packets that come in by a link of the underlay: VXLAN packets of cached flows go straight into their container.
-// Others are noted and marked, so that the program of the container's port can cache the flow if it gets that far.
+// The ingress program of an underlay link. It redirects VXLAN packets of cached flows straight into their container. It records and
+// marks the others, so that the program of the container's port can cache the flow if the slow path accepts the packet.
 import { Assembler, FP, R0, R1, R2, R4, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
@@ -23,19 +23,22 @@ import {
 } from "./flow.ts";
 import { HEADERS, IN } from "./maps.ts";
 import { OUTER, requireVxlan } from "./outer.ts";
-import { arriveByWay, findWayFrom } from "./wayfrom.ts";
+import { deliverOnPath, findPathFrom } from "./pathfrom.ts";
 
 const PACKET_HOST = 0;
 const CE = { imm: 3 };
 const VALUE = STACK.value;
-/** Fields of an entry that have to be those of the packet, and where they are in it. */
+/** Fields of an entry that must match the packet, and their offsets in the packet. */
 const SAME = [
   [IN.identifier, OUTER.identifier],
   [IN.source, OUTER.source],
   [IN.destination, OUTER.destination],
 ] as const;
 
-/** `port` is the UDP port of the fast datapath, `self` our short id; frames are accepted from `neighbours`, and counted; `macs` says where Ethernet addresses are. */
+/**
+ * Return the program. `port` is the UDP port of the fast datapath, `self` our short id. It accepts frames from `neighbours` and counts
+ * their bytes there; `macs` maps Ethernet addresses to peers.
+ */
 export function arrivalProgram(
   maps: FlowProgramMaps,
   { neighbours, macs }: { readonly [name in "neighbours" | "macs"]: { readonly fd: number } },
@@ -53,7 +56,7 @@ export function arrivalProgram(
   loadPacket(asm, HEADERS.all, "pass");
   requireIPv4(asm, 0, "pass");
   requireVxlan(asm, port, "pass");
-  // Congestion is to be told to the container (RFC 6040).
+  // The slow path copies congestion experienced to the inner header (RFC 6040).
   asm.load("u8", R1, R2, OUTER.tos).alu("and", R1, CE).jumpIf(R1, "eq", CE, "pass");
   requirePeers(asm, self);
   asm.load("u32", R1, R2, OUTER.source).bigEndian(R1, 32).store("u32", FP, STACK.remote, R1);
@@ -78,17 +81,17 @@ export function arrivalProgram(
   countPacket(asm, R9, "received");
   asm.load("u32", R1, R7, IN.port).mov(R2, { imm: 0 }).call("redirect_peer").exit();
 
-  // An entry of the same flow by another way is overwritten only when it is stale: nobody takes over a flow that is alive.
+  // An entry with another path is overwritten only once it is stale: no other host can take over a live flow.
   asm.label("renew");
   loadPacket(asm, HEADERS.all, "pass");
   requireSame(asm, "note");
   asm.label("mark");
-  findWayFrom(asm, maps);
+  findPathFrom(asm, maps);
   asm.load("u64", R1, FP, STACK.since).store("u64", R7, IN.since, R1).jump("clear");
 
   asm.label("note");
   requireOn(asm, maps, "pass");
-  findWayFrom(asm, maps);
+  findPathFrom(asm, maps);
   loadPacket(asm, HEADERS.all, "pass");
   noteFlow(asm);
   update(asm, maps.in.fd, STACK.flow, VALUE);
@@ -98,16 +101,16 @@ export function arrivalProgram(
   asm.jump("arrive");
 
   asm.label("not-cached");
-  findWayFrom(asm, maps);
+  findPathFrom(asm, maps);
   asm.label("arrive");
-  arriveByWay(asm, maps, macs, self, { slow: "pass", drop: "drop" });
+  deliverOnPath(asm, maps, macs, self, { slow: "pass", drop: "drop" });
   asm.label("pass");
   verdict(asm, TC_ACT.UNSPEC);
   verdict(asm.label("drop"), TC_ACT.SHOT);
   return asm.assemble();
 }
 
-/** Pass packets by unless their network identifier is of a peer, to us. */
+/** Jump to "pass" unless the network identifier names another peer as source and us as destination. */
 function requirePeers(asm: Assembler, self: number): void {
   asm
     .load("u32", R1, R2, OUTER.identifier)
@@ -120,7 +123,7 @@ function requirePeers(asm: Assembler, self: number): void {
     .jumpIf(R1, "eq", { imm: self }, "pass");
 }
 
-/** Jump to `no` unless the packet at r2 has come the way of the entry in r7. */
+/** Jump to `no` unless the packet at r2 came by the path of the entry in r7. */
 function requireSame(asm: Assembler, no: string): void {
   for (const [field, at] of SAME)
     asm.load("u32", R1, R2, at).load("u32", R4, R7, field).jumpIf(R1, "ne", R4, no);
@@ -128,7 +131,7 @@ function requireSame(asm: Assembler, no: string): void {
   requireEthernet(asm, HEADERS.outer, R7, IN.ethernet, no);
 }
 
-/** Build the value of a flow that nothing has confirmed yet, at STACK.value. */
+/** Build the value of an unconfirmed flow at STACK.value. */
 function noteFlow(asm: Assembler): void {
   for (let i = 0; i < IN.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
   for (const [field, at] of SAME) asm.load("u32", R1, R2, at).store("u32", FP, VALUE + field, R1);
@@ -141,7 +144,7 @@ function noteFlow(asm: Assembler): void {
     .store("u64", FP, VALUE + IN.since, R1);
 }
 
-/** Note that the neighbour in r8 is alive. */
+/** Record a sign of life of the neighbour in r8. */
 function noteNeighbour(asm: Assembler): void {
   asm.call("ktime_get_coarse_ns").store("u64", R8, NEIGHBOUR_VALUE.seen, R0);
 }

@@ -1,5 +1,5 @@
-// The program for frames that the bridge sends to the port of a container: what gets here has passed all that the slow path asks.
-// It caches flows between containers of this host, and confirms those that came in clear from other hosts.
+// The program for frames that the bridge sends to the port of a container: the slow path has accepted every frame that gets here.
+// It caches flows between containers of this host, and confirms flows from other hosts that arrived unencrypted.
 import { Assembler, FP, R0, R1, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
@@ -13,12 +13,12 @@ import {
   loadPort,
   loadTime,
   MAY_CACHE,
+  PATH_MARK,
   requireEthernet,
   STACK,
-  WAY_MARK,
   writeOut,
 } from "./flow.ts";
-import { HEADERS, IN, MODE, OUT, WAY } from "./maps.ts";
+import { HEADERS, IN, MODE, OUT, PATH } from "./maps.ts";
 
 const VALUE = STACK.value;
 
@@ -48,7 +48,7 @@ export function confirmProgram(maps: FlowProgramMaps): Uint8Array {
     .mov(R8, R7)
     .alu("and", R7, CLEAR)
     .jumpIf(R7, "eq", { imm: 0 }, "pass")
-    .alu("and", R8, WAY_MARK);
+    .alu("and", R8, PATH_MARK);
   fromOverlay(asm, maps);
   asm.jump("pass").label("local");
   fromPort(asm, maps);
@@ -57,7 +57,7 @@ export function confirmProgram(maps: FlowProgramMaps): Uint8Array {
   return asm.assemble();
 }
 
-/** r8: not 0 where the slow path has not seen the VXLAN packet. */
+/** r8: not 0 if the VXLAN packet skipped the slow path of the underlay. */
 function fromOverlay(asm: Assembler, maps: FlowProgramMaps): void {
   loadPacket(asm, HEADERS.ethernet, "pass");
   loadFlow(asm, 0, "pass");
@@ -79,7 +79,7 @@ function fromOverlay(asm: Assembler, maps: FlowProgramMaps): void {
     .store("u64", R7, IN.at, R0);
 }
 
-/** r8: the ifindex of the port that the frame came in by. */
+/** r8: the ifindex of the port that sent the frame. */
 function fromPort(asm: Assembler, maps: FlowProgramMaps): void {
   asm.load("u32", R1, R6, SKB.ifindex).jumpIf(R1, "eq", R8, "pass").mov(R1, R8);
   loadPort(asm, maps, "pass");
@@ -90,7 +90,7 @@ function fromPort(asm: Assembler, maps: FlowProgramMaps): void {
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", FP, VALUE + OUT.link, R1)
     .store("u32", FP, VALUE + OUT.port, R8)
-    .store("u32", FP, VALUE + OUT.way, { imm: WAY.local })
+    .store("u32", FP, VALUE + OUT.path, { imm: PATH.local })
     .store("u32", FP, VALUE + OUT.limit, R9);
   writeOut(asm, maps, "pass");
 }

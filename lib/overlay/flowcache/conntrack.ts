@@ -1,5 +1,5 @@
-// Settings of conntrack that the flow cache needs. Which of them were off before is noted in the kernel, beside the programs that need
-// them: whoever removes those puts the settings back, whichever process made them.
+// Settings of conntrack that the flow cache needs. A map of the programs records which of them were off before: any process that
+// removes the programs restores the settings.
 import type { BpfMap } from "../../bpf/map.ts";
 import { atOnce } from "../../clock/slices.ts";
 import { type SysctlChange, Sysctls } from "../../host/reconcile/sysctls.ts";
@@ -10,9 +10,9 @@ import { NETLINK_NETFILTER, NetlinkSocket } from "../../netlink/socket.ts";
 import { CONTROL } from "./maps.ts";
 
 /**
- * conntrack sees few of the packets of a cached TCP connection: what is beyond the windows that it knows of would be invalid, and the
- * reset of such a connection. Others decide whether it sees bridged packets at all, and a connection that is then cached would stall
- * until the router has noticed: they are needed before.
+ * conntrack sees few packets of a cached TCP connection. Without these settings it marks packets outside its last known window, and
+ * the RST, as invalid. They are set even while conntrack sees no bridged packets: once something else changes that, cached connections
+ * would stall until the router notices.
  */
 const NAMES = [
   "net/netfilter/nf_conntrack_tcp_be_liberal",
@@ -36,7 +36,7 @@ export class LooseConntrack extends Sysctls {
   }
 }
 
-/** Put back the settings that were off before, for connections from now on: of those that were cached conntrack has missed packets. */
+/** Restore the settings for new connections. Existing ones stay liberal: conntrack has missed packets of those that were cached. */
 export function restoreConntrack(control: Control): void {
   const bits = control.get(CONTROL.loosened) ?? 0;
   if (bits === 0) return;
@@ -44,7 +44,7 @@ export function restoreConntrack(control: Control): void {
     using nf = new NetlinkSocket(NETLINK_NETFILTER);
     atOnce(loosenTcpConnections(nf));
   } catch (error) {
-    // Without ctnetlink (CONFIG_NF_CT_NETLINK) they end where something drops what is invalid; an admin's settings come back all the same.
+    // Without ctnetlink (CONFIG_NF_CT_NETLINK), rules that drop invalid packets break these connections. Restore the settings anyway.
     if (!(error instanceof NetlinkError)) throw error;
   }
   for (const [i, name] of NAMES.entries())

@@ -1,4 +1,4 @@
-// The outer headers of a packet that arrives by the fast path: what has to be known of it before they go, and how they go.
+// Decapsulation on the fast path: the check before it, and the removal of the outer headers.
 import { type Assembler, FP, R0, R1, R2, R3, R4, R5, R6 } from "../../bpf/assembler.ts";
 import { BPF_ADJ_ROOM_MAC, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM, XFRM_STATE_SIZE } from "../../bpf/skbuff.ts";
 import { loadPacket, STACK } from "./flow.ts";
@@ -7,8 +7,8 @@ import { HEADERS } from "./maps.ts";
 const DECAPSULATE = BPF_F_ADJ_ROOM.FIXED_GSO | BPF_F_ADJ_ROOM.NO_CSUM_RESET;
 
 /**
- * Jump to `no` for a packet that IPsec has decrypted. With GRO of ESP (esp4_offload) such packets arrive here in clear; a flow
- * cached from one would let unencrypted packets from anybody bypass the IPsec policies.
+ * Jump to `no` for a packet that IPsec has decrypted. With GRO of ESP (esp4_offload), such packets arrive here decrypted. A flow
+ * cached from one would let unencrypted packets bypass the IPsec policies.
  */
 export function requireClear(asm: Assembler, no: string): void {
   asm
@@ -23,8 +23,8 @@ export function requireClear(asm: Assembler, no: string): void {
 }
 
 /**
- * Take the outer headers off, and with them the level of checksums that the link has verified for them, as the kernel does. r2 = start
- * of the frame, whose Ethernet header is to be written.
+ * Remove the outer headers and decrement csum_level, as the kernel does. r2 = start of the frame; the caller writes its Ethernet
+ * header. Jumps to `slow` with the packet unchanged if the kernel refuses.
  */
 export function removeOuter(asm: Assembler, slow: string, drop: string): void {
   asm

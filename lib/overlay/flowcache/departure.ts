@@ -1,5 +1,5 @@
-// The program for packets that leave by a link of the underlay. To the flow of a VXLAN packet, and to the neighbour that it goes to, it
-// notes the headers that the kernel wrote: by whatever routes, rules and neighbour entries, this packet is on its way.
+// The egress program of an underlay link. It stores the outer headers that the kernel wrote for a marked VXLAN packet, in the entry of
+// its flow and in that of its neighbour. Routes, rules and the ARP table have decided on them: the packet is about to leave.
 import { Assembler, FP, R0, R1, R2, R3, R4, R6, R7, R8 } from "../../bpf/assembler.ts";
 import { lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
@@ -11,17 +11,17 @@ import {
   loadPacket,
   loadTime,
   MAY_CACHE,
+  PATH_MARK,
   requireEthernet,
   requireIPv4,
   STACK,
-  WAY_MARK,
 } from "./flow.ts";
-import { HEADERS, OUT, WAY } from "./maps.ts";
+import { HEADERS, OUT, PATH } from "./maps.ts";
 import { OUTER, requireVxlan } from "./outer.ts";
 
 const IP = HEADERS.ethernet;
 const VALUE = STACK.value;
-const MARKS = { imm: MAY_CACHE.imm | WAY_MARK.imm };
+const MARKS = { imm: MAY_CACHE.imm | PATH_MARK.imm };
 const at = (offset: number) => VALUE + offset;
 
 /** `port` is the UDP port of the fast datapath. */
@@ -33,18 +33,18 @@ export function departureProgram(maps: FlowProgramMaps, port: number): Uint8Arra
   loadPacket(asm, HEADERS.all, "pass");
   requireIPv4(asm, 0, "pass");
   requireVxlan(asm, port, "pass");
-  // A checksum in the UDP header would not be that of the next packet.
+  // The UDP checksum of this packet would be wrong for the next.
   asm.load("u16", R1, R2, IP + 26).jumpIf(R1, "ne", { imm: 0 }, "pass");
   noteHeaders(asm);
-  asm.mov(R1, R8).alu("and", R1, WAY_MARK).jumpIf(R1, "eq", { imm: 0 }, "known");
-  noteWayTo(asm, maps, "known");
+  asm.mov(R1, R8).alu("and", R1, PATH_MARK).jumpIf(R1, "eq", { imm: 0 }, "known");
+  notePathTo(asm, maps, "known");
   asm.label("known").alu("and", R8, MAY_CACHE).jumpIf(R8, "eq", { imm: 0 }, "pass");
   loadPacket(asm, HEADERS.all, "pass");
   loadFlow(asm, HEADERS.outer, "pass");
   lookup(asm, maps.out.fd, STACK.flow);
   asm.jumpIf(R0, "eq", { imm: 0 }, "pass").mov(R7, R0);
   loadPacket(asm, HEADERS.all, "pass");
-  // Another peer, or another flow with the same addresses.
+  // Not equal for another peer, or another flow with the same addresses.
   asm
     .load("u32", R1, R2, OUTER.identifier)
     .bigEndian(R1, 32)
@@ -56,15 +56,15 @@ export function departureProgram(maps: FlowProgramMaps, port: number): Uint8Arra
   asm
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", R7, OUT.link, R1)
-    .store("u32", R7, OUT.way, { imm: WAY.direct });
+    .store("u32", R7, OUT.path, { imm: PATH.direct });
   asm.label("pass");
   verdict(asm, TC_ACT.UNSPEC);
   return asm.assemble();
 }
 
 /**
- * Begin an entry at STACK.value with the headers of the packet at r2, the fields that differ between packets as zero, the sum of
- * those of IPv4, and the neighbour.
+ * Begin an entry at STACK.value: the headers of the packet at r2 with the fields that differ between packets zeroed, the sum of the
+ * IPv4 header, and the neighbour.
  */
 function noteHeaders(asm: Assembler): void {
   const headers = at(OUT.headers);
@@ -84,8 +84,8 @@ function noteHeaders(asm: Assembler): void {
   asm.store("u32", FP, at(OUT.sum), R3);
 }
 
-/** Write the entry at STACK.value as the way to its neighbour. Jumps where there is no generation. */
-function noteWayTo(asm: Assembler, maps: FlowProgramMaps, otherwise: string): void {
+/** Store the entry at STACK.value as the path to its neighbour. Jumps to `otherwise` if the map lacks a generation. */
+function notePathTo(asm: Assembler, maps: FlowProgramMaps, otherwise: string): void {
   asm
     .load("u32", R1, R6, SKB.ifindex)
     .store("u32", FP, at(OUT.link), R1)

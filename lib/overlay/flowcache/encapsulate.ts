@@ -1,4 +1,4 @@
-// The outer headers of a packet that leaves by the fast path: those that the kernel wrote for one before, in front of this one.
+// Encapsulation on the fast path: outer headers that the kernel wrote for an earlier packet, completed for this one.
 import { type Assembler, R0, R1, R2, R3, R4, R5, R6, type Register } from "../../bpf/assembler.ts";
 import { BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM, SKB } from "../../bpf/skbuff.ts";
 import { loadPacket } from "./flow.ts";
@@ -12,11 +12,11 @@ const ENCAPSULATE =
 
 const IP = HEADERS.ethernet;
 const UDP = IP + 20;
-/** ECN: congestion experienced; as the outer header of such packets has it (RFC 6040, and the kernel: INET_ECN_encapsulate). */
+/** ECN: congestion experienced (CE); the outer header of such packets gets ECT(0) (RFC 6040; INET_ECN_encapsulate of the kernel). */
 const CE = { imm: 3 };
 const ECT_0 = { imm: 2 };
 
-/** `register` = the flags of skb_adjust_room for the outer headers. */
+/** `register` = flags of skb_adjust_room() for the outer headers. */
 export function encapsulation(asm: Assembler, register: Register): void {
   asm
     .mov(register, { imm: HEADERS.ethernet })
@@ -25,8 +25,8 @@ export function encapsulation(asm: Assembler, register: Register): void {
 }
 
 /**
- * Make room for outer headers behind the Ethernet header of an IPv4 packet; r2 = its start. Jumps to `slow` where the kernel refuses,
- * with the packet as it was.
+ * Make room for outer headers behind the Ethernet header of an IPv4 packet; r2 = its start. Jumps to `slow` with the packet unchanged
+ * if the kernel refuses.
  */
 export function makeRoom(asm: Assembler, slow: string, drop: string): void {
   asm.mov(R1, R6).mov(R2, { imm: HEADERS.outer }).mov(R3, BPF_ADJ_ROOM_MAC);
@@ -35,11 +35,11 @@ export function makeRoom(asm: Assembler, slow: string, drop: string): void {
   loadPacket(asm, HEADERS.all + 20, drop);
 }
 
-/** Write the fields that differ between packets to the headers at r2, copies of those of `entry`. Clobbers r1, r3, r4. */
+/** Write the fields that differ between packets to the headers at r2, which were copied from `entry`. Clobbers r1, r3, r4. */
 export function completeHeaders(asm: Assembler, entry: Register): void {
   const marked = asm.unique("leave-ecn");
   asm
-    // The length of the IP packet, and of the UDP datagram in it.
+    // Lengths of the IP packet and of the UDP datagram.
     .load("u32", R1, R6, SKB.len)
     .alu("sub", R1, { imm: IP })
     .mov(R3, R1)
@@ -48,7 +48,7 @@ export function completeHeaders(asm: Assembler, entry: Register): void {
     .alu("sub", R1, { imm: 20 })
     .bigEndian(R1, 16)
     .store("u16", R2, UDP + 4, R1)
-    // ECN of the packet; the rest of its TOS stays inside, as in the slow path.
+    // Copy ECN only, not DSCP, as the slow path does.
     .load("u8", R4, R2, HEADERS.all + 1)
     .alu("and", R4, CE)
     .jumpIf(R4, "ne", CE, marked)
@@ -56,7 +56,7 @@ export function completeHeaders(asm: Assembler, entry: Register): void {
     .label(marked)
     .store("u8", R2, IP + 1, R4)
     .alu("lsh", R4, { imm: 8 })
-    // The checksum (RFC 1071), of words in the order of this host.
+    // The checksum (RFC 1071), over words in host byte order.
     .load("u32", R1, entry, OUT.sum)
     .add(R1, R3)
     .add(R1, R4);

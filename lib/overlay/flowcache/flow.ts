@@ -7,19 +7,19 @@ import { ESTABLISHED_MARK } from "../../host/firewall.ts";
 import { CONTROL, FLOW, type FlowMaps, HEADERS, MODE, OUT, TRAFFIC } from "./maps.ts";
 
 /**
- * A flow has to take the slow path at least once in this time: so long, plus a tick of the kernel (10 ms at most), a packet may go on
- * after a change that nobody has told the cache of. That bounds every change: policies, iptables, routes, MTU, ESP, addresses.
+ * Maximum age of an entry: a flow takes the slow path at least once in this time. A change that the cache is not notified of (policies,
+ * iptables, routes, MTU, ESP, addresses) is in force after this time plus a tick of the kernel (10 ms at most).
  */
 export const LIFETIME_NS = 80_000_000;
 
 /** Marks packets that may be cached; the packet filter sets it (host/firewall.ts). */
 export const MAY_CACHE = { imm: ESTABLISHED_MARK } as const;
-/** Marks VXLAN packets that came in clear and may be cached, from the underlay's link to the container's port. */
+/** Marks VXLAN packets that arrived unencrypted and may be cached, from the underlay link to the container's port. */
 export const CLEAR = { imm: 0x100_0000 } as const;
 /** Both. */
 const CACHE_MARKS = { imm: MAY_CACHE.imm | CLEAR.imm } as const;
-/** Marks VXLAN packets that show the way to or from a neighbour; in front of a container's port, frames that came by such a way. */
-export const WAY_MARK = { imm: 0x200_0000 } as const;
+/** Marks VXLAN packets to learn the path to or from a neighbour by; on a container's port, frames that came by a learnt path. */
+export const PATH_MARK = { imm: 0x200_0000 } as const;
 
 export type FlowProgramMaps = { readonly [name in keyof FlowMaps]: { readonly fd: number } };
 
@@ -37,7 +37,7 @@ const ETHERNET = 14;
 const IPV4 = 20;
 const UDP_HEADER = 8;
 const TCP_LEAST = 20;
-/** FIN, SYN, RST: what begins or ends a connection is seen by conntrack. */
+/** FIN, SYN, RST: conntrack must see these. */
 const TCP_EDGES = { imm: 0x07 };
 
 /** r2, r3 = start and end of the linear part of the packet; jumps to `no` where `length` bytes are not in it. */
@@ -46,7 +46,7 @@ export function loadPacket(asm: Assembler, length: number, no: string): void {
   requireBytes(asm, length, no);
 }
 
-/** Jump to `no` where fewer bytes are between r2 and r3. */
+/** Jump to `no` if there are fewer bytes between r2 and r3. */
 function requireBytes(asm: Assembler, length: number, no: string): void {
   asm.mov(R4, R2).add(R4, { imm: length }).jumpIf(R4, "gt", R3, no);
 }
@@ -64,9 +64,8 @@ export function requireIPv4(asm: Assembler, at: number, no: string): void {
 }
 
 /**
- * Read the flow of the frame at r2 + at to STACK.flow; r9 = bytes of its IP packet, of super-frames those of a
- * segment. Jumps to `no` for packets that are not cached: all but TCP and UDP in IPv4, fragments, options, TTL 1, and what begins or
- * ends a TCP connection. Clobbers r1 to r5.
+ * Read the flow of the frame at r2 + at to STACK.flow; r9 = bytes of its IP packet, or of one segment of a super-frame. Jumps to `no`
+ * for packets that are not cached: all but TCP and UDP in IPv4, fragments, options, TTL 1, and SYN, FIN and RST. Clobbers r1 to r5.
  */
 export function loadFlow(asm: Assembler, at: number, no: string): void {
   const [udp, known, whole] = ["flow-udp", "flow-known", "flow-whole"].map((name) => asm.unique(name)) as [
@@ -113,7 +112,7 @@ export function loadFlow(asm: Assembler, at: number, no: string): void {
     .label(udp);
 }
 
-/** r0 = the time, as entries have it. */
+/** r0 = the time as in entries: coarse CLOCK_MONOTONIC, ns. */
 export function loadTime(asm: Assembler): void {
   asm.call("ktime_get_coarse_ns");
 }
@@ -131,7 +130,7 @@ export function loadControl(
 }
 
 /**
- * Jump to `no` unless the entry in r7 was confirmed within LIFETIME_NS in this generation. `at` and `generation` are the fields' offsets.
+ * Jump to `no` unless the entry was confirmed within LIFETIME_NS in this generation. `at` and `generation` are the fields' offsets.
  */
 export function requireFresh(
   asm: Assembler,
@@ -170,7 +169,7 @@ export function countPacket(asm: Assembler, port: Register, what: "sent" | "rece
     .atomicAdd(port, TRAFFIC[`${what}Packets`], R2);
 }
 
-/** r0 = the port of the ifindex in r1, jumps to `no` where its flows are not cached. */
+/** r0 = the entry of the port with the ifindex in r1. Jumps to `no` if its flows are not cached. */
 export function loadPort(asm: Assembler, maps: FlowProgramMaps, no: string): void {
   asm.store("u32", FP, STACK.key, R1);
   lookup(asm, maps.ports.fd, STACK.key);
@@ -201,8 +200,9 @@ export function beginOut(asm: Assembler): void {
 }
 
 /**
- * Write the entry at STACK.value for the flow at STACK.flow, with the present generation and the time at `since`, else that of now, in
- * place: one that is replaced may be in the hands of another processor. Jumps where there is no generation.
+ * Write the entry at STACK.value for the flow at STACK.flow, with the present generation and the time at stack offset `since`; without
+ * it, or where it is 0, the present time. Written in place: another processor may be using the entry. Jumps to `otherwise` if the map
+ * lacks a generation.
  */
 export function writeOut(
   asm: Assembler,

@@ -1,6 +1,6 @@
-// The flow cache: established flows go from container to container past bridge, VXLAN link and packet filter. The slow path decides
-// everything; programs at its ends note what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS. What
-// is of no cached flow skips at least the underlay's part of it (wayto.ts, wayfrom.ts).
+// The flow cache: packets of established flows bypass bridge, VXLAN link and packet filter. The slow path decides everything; programs
+// at its ends record what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS. Packets of flows that
+// are not cached still bypass the underlay's part of it (pathto.ts, pathfrom.ts).
 import type { Assembler } from "../../bpf/assembler.ts";
 import { loadProgram, type Program, programId, programMapIds } from "../../bpf/program.ts";
 import { BRIDGE } from "../../host/names.ts";
@@ -129,7 +129,7 @@ export class FlowCache {
   tableChanged(): void {
     raiseGeneration(this.maps.control);
     guarded("the flow cache", () => {
-      this.#forgetWays();
+      this.#forgetPaths();
       if (this.#hooks.isOutdated()) keeper(this.#hooks).reconcile(() => true);
     });
   }
@@ -179,11 +179,11 @@ export class FlowCache {
     return [];
   }
 
-  /** Forget the ways of those that are no neighbours any more. */
-  #forgetWays(): void {
+  /** Forget the paths of former neighbours. */
+  #forgetPaths(): void {
     const { neighbours } = this.datapath.table;
-    for (const ways of [this.maps.to, this.maps.from])
-      for (const [address] of ways.entries()) if (!neighbours.has(address)) ways.delete(address);
+    for (const paths of [this.maps.to, this.maps.from])
+      for (const [address] of paths.entries()) if (!neighbours.has(address)) paths.delete(address);
   }
 
   #followPorts(links: readonly Link[]): void {

@@ -1,5 +1,5 @@
-// The fast path of what a container sends, in front of the program of its port: to another host with headers that the kernel wrote
-// for the flow before, or into another container of this host.
+// The fast path for packets that a container sends, in front of the program of its port: to another host with outer headers that the
+// kernel wrote for an earlier packet of the flow, or into another container of this host.
 import { type Assembler, FP, R0, R1, R2, R3, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup, setMark } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
@@ -17,9 +17,9 @@ import {
   requireFresh,
   STACK,
 } from "./flow.ts";
-import { HEADERS, OUT, WAY } from "./maps.ts";
+import { HEADERS, OUT, PATH } from "./maps.ts";
 
-/** Send the packet by the fast path, or go on behind this code, with the packet as it was. `neighbours` counts bytes. */
+/** Send the packet by the fast path, or fall through with the packet unchanged. `neighbours` counts bytes. */
 export function leaveFast(asm: Assembler, maps: FlowProgramMaps, neighbours: { readonly fd: number }): void {
   const [slow, direct, tunnel, drop] = ["slow", "direct", "tunnel", "drop"].map((name) =>
     asm.unique(`leave-${name}`),
@@ -43,9 +43,9 @@ export function leaveFast(asm: Assembler, maps: FlowProgramMaps, neighbours: { r
   loadPort(asm, maps, slow);
   asm
     .mov(R8, R0)
-    .load("u32", R1, R7, OUT.way)
-    .jumpIf(R1, "eq", { imm: WAY.direct }, direct)
-    .jumpIf(R1, "eq", { imm: WAY.vxlan }, tunnel);
+    .load("u32", R1, R7, OUT.path)
+    .jumpIf(R1, "eq", { imm: PATH.direct }, direct)
+    .jumpIf(R1, "eq", { imm: PATH.vxlan }, tunnel);
 
   asm.load("u32", R1, R7, OUT.link);
   loadPort(asm, maps, slow);
@@ -60,7 +60,7 @@ export function leaveFast(asm: Assembler, maps: FlowProgramMaps, neighbours: { r
   makeRoom(asm, slow, drop);
   for (let i = 0; i < HEADERS.all; i += 8) asm.load("u64", R1, R7, OUT.headers + i).store("u64", R2, i, R1);
   completeHeaders(asm, R7);
-  // r1: bytes of the frame of the container.
+  // r1: bytes of the inner frame.
   asm
     .load("u32", R1, R6, SKB.len)
     .alu("sub", R1, { imm: HEADERS.outer })

@@ -2,28 +2,28 @@
 import { BpfMap, type Layout, U32 } from "../../bpf/map.ts";
 import { SHORT_IDS } from "../../mesh/bounds.ts";
 
-/** Flows of this host that are cached at a time, each way; the least recently used are evicted. */
+/** Cached flows of this host in each direction; the least recently used are evicted. */
 const MAX_FLOWS = 16_384;
 const MAX_PORTS = 2_048;
 
 /** Byte offsets in a key of flows, their 5-tuple. */
 export const FLOW = { source: 0, destination: 4, ports: 8, protocol: 12, size: 16 } as const;
 
-/** The way that a flow takes: outer headers by an underlay link, a port of this host, or tunnel metadata by the VXLAN link. */
-export const WAY = { direct: 0, local: 1, vxlan: 2 } as const;
+/** The path of a flow: outer headers by an underlay link, a port of this host, or tunnel metadata by the VXLAN link. */
+export const PATH = { direct: 0, local: 1, vxlan: 2 } as const;
 
 /** Bytes of the headers in front of a packet of a container: Ethernet, IPv4, UDP, VXLAN, Ethernet. */
 export const HEADERS = { ethernet: 14, outer: 50, all: 64 } as const;
 
 /**
- * Byte offsets in a value of `out`: when the slow path took the flow last (coarse CLOCK_MONOTONIC, ns), the generation then, the way,
+ * Byte offsets in a value of `out`: when the flow last took the slow path (coarse CLOCK_MONOTONIC, ns), the generation then, the path,
  * the link to send by, bytes of the longest IP packet, the neighbour, the network identifier, the headers (the inner Ethernet header at
- * `ethernet`), the sum of the outer IP header without its variable fields, and the port that the flow comes from.
+ * `ethernet`), the sum of the outer IP header without its variable fields, and the source port on the bridge.
  */
 export const OUT = {
   at: 0,
   generation: 8,
-  way: 12,
+  path: 12,
   link: 16,
   limit: 20,
   remote: 24,
@@ -36,8 +36,8 @@ export const OUT = {
 } as const;
 
 /**
- * Byte offsets in a value of `in`; `at` is 0 until the flow has reached its port. `since` is the time at which the slow path let in a
- * packet by the way that the last one came.
+ * Byte offsets in a value of `in`; `at` is 0 until the flow has reached its port. `since` is when the slow path last accepted a packet
+ * by the path of the last packet.
  */
 export const IN = {
   at: 0,
@@ -54,8 +54,8 @@ export const IN = {
 } as const;
 
 /**
- * Byte offsets in a value of `from`: when the slow path let a packet of the neighbour in by this way last (0: not yet), when the way was
- * noted, the generation at `at`, the link, and our address.
+ * Byte offsets in a value of `from`: when the slow path last accepted a packet of the neighbour by this path (0: not yet), when the path
+ * was recorded, the generation at `at`, the link, and our address.
  */
 export const FROM = { at: 0, noted: 8, generation: 16, link: 20, destination: 24, size: 32 } as const;
 
@@ -115,9 +115,9 @@ export interface FlowMaps {
   readonly ports: BpfMap<number, PortTraffic>;
   readonly out: BpfMap<Uint8Array, Uint8Array>;
   readonly in: BpfMap<Uint8Array, Uint8Array>;
-  /** Ways to neighbours, by their addresses; values as in `out`, without a flow: the limit is that of a frame. */
+  /** Paths to neighbours, by address; values as in `out`, without a flow: the limit is bytes of a frame. */
   readonly to: BpfMap<number, Uint8Array>;
-  /** Ways from neighbours. */
+  /** Paths from neighbours, by address. */
   readonly from: BpfMap<number, Uint8Array>;
 }
 
@@ -153,7 +153,7 @@ export function createFlowMaps(): FlowMaps {
   };
 }
 
-/** Return the fds of maps, as programs are made with them. */
+/** Return the file descriptors of maps, for programs. */
 export function flowFds(maps: FlowMaps): { readonly [name in keyof FlowMaps]: { readonly fd: number } } {
   const { control, ports, out, to, from } = maps;
   return {
@@ -173,7 +173,7 @@ export function adoptFlowMaps(ids: readonly number[]): FlowMaps | undefined {
   const out = BpfMap.adopt(DEFINITIONS.out, ids);
   const into = BpfMap.adopt(DEFINITIONS.in, ids);
   if (control && ports && out && into) {
-    // Earlier versions had none.
+    // Earlier versions lack these.
     const to = BpfMap.adopt(DEFINITIONS.to, ids) ?? BpfMap.create(DEFINITIONS.to);
     const from = BpfMap.adopt(DEFINITIONS.from, ids) ?? BpfMap.create(DEFINITIONS.from);
     return { control, ports, out, in: into, to, from };

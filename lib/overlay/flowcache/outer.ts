@@ -10,7 +10,7 @@ const VXLAN_FLAGS = { imm: 0x08 };
 /** Offsets from the start of the frame. */
 export const OUTER = { tos: IP + 1, source: IP + 12, destination: IP + 16, identifier: IP + 32 } as const;
 
-/** Go on where the IPv4 packet at r2 is a VXLAN packet to that UDP port. */
+/** Jump to `no` unless the IPv4 packet at r2 is a VXLAN packet to this UDP port. */
 export function requireVxlan(asm: Assembler, port: number, no: string): void {
   asm
     .load("u8", R1, R2, IP + 9)

@@ -1,4 +1,4 @@
-// The end of the egress program of the VXLAN link for a frame to another host: caches its flow, by the way that it is about to take.
+// The end of the egress program of the VXLAN link, for a frame to another host: caches its flow with the path that it is about to take.
 import { type Assembler, FP, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { SKB } from "../../bpf/skbuff.ts";
 import {
@@ -14,13 +14,13 @@ import {
   STACK,
   writeOut,
 } from "./flow.ts";
-import { HEADERS, MODE, OUT, WAY } from "./maps.ts";
+import { HEADERS, MODE, OUT, PATH } from "./maps.ts";
 
 const VALUE = STACK.value;
 
 /**
- * r7: the network identifier; r8: the neighbour's address; at STACK.since since when the frame's way is known, or zero. `link` is
- * the VXLAN link's ifindex. Clobbers r1 to r5, r9.
+ * r7: the network identifier; r8: the neighbour's address; STACK.since as findPathTo() leaves it. `link` is the VXLAN link's ifindex.
+ * Clobbers r0 to r5, r9.
  */
 export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number): void {
   loadControl(asm, maps, "mode", "unrecorded");
@@ -45,13 +45,13 @@ export function recordFlow(asm: Assembler, maps: FlowProgramMaps, link: number):
   asm
     .load("u32", R1, R6, SKB.ingress_ifindex)
     .store("u32", FP, VALUE + OUT.port, R1)
-    .store("u32", FP, VALUE + OUT.way, { imm: WAY.vxlan })
+    .store("u32", FP, VALUE + OUT.path, { imm: PATH.vxlan })
     .store("u32", FP, VALUE + OUT.link, { imm: link })
     .store("u32", FP, VALUE + OUT.limit, R9)
     .store("u32", FP, VALUE + OUT.identifier, R7)
     .store("u32", FP, VALUE + OUT.remote, R8);
   writeOut(asm, maps, "unrecorded", STACK.since);
-  // The program of the underlay's link may know a shorter way.
+  // The program of the underlay link may replace it with a shorter path.
   addMark(asm, MAY_CACHE);
   asm.jump("recorded").label("unrecorded");
   clearMarks(asm);

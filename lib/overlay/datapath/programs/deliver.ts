@@ -2,7 +2,7 @@
 import { type Assembler, R0, R1, R2, R6 } from "../../../bpf/assembler.ts";
 import { cloneRedirect, lookup, redirect, setMark, verdict } from "../../../bpf/emit.ts";
 import { BPF_F_INGRESS, SKB, TC_ACT } from "../../../bpf/skbuff.ts";
-import { CLEAR, clearMarks, MAY_CACHE, WAY_MARK } from "../../flowcache/flow.ts";
+import { CLEAR, clearMarks, MAY_CACHE, PATH_MARK } from "../../flowcache/flow.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import { redirectToSleeve, sendToHops } from "./emit.ts";
@@ -11,7 +11,7 @@ import { DELIVERED, type ProgramConfig, type ProgramMaps, STACK, UNMARKED } from
 /** Let frames pass that a program has handed to the bridge, with the flow cache's marks; others go on. */
 export function passDelivered(asm: Assembler, { flow }: ProgramConfig): void {
   if (flow) {
-    const marks = CLEAR.imm | WAY_MARK.imm;
+    const marks = CLEAR.imm | PATH_MARK.imm;
     asm
       .load("u32", R1, R6, SKB.mark)
       .mov(R2, R1)

@@ -4,8 +4,8 @@
 import { Assembler, R0, R1, R3, R6, R7, R8 } from "../../../bpf/assembler.ts";
 import { copyMac, loadFrame, lookup, setMark, verdict } from "../../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../../bpf/skbuff.ts";
+import { findPathTo, sendOnPath } from "../../flowcache/pathto.ts";
 import { recordFlow } from "../../flowcache/record.ts";
-import { findWayTo, leaveByWay } from "../../flowcache/wayto.ts";
 import { BROADCAST } from "../../peerid.ts";
 import { MAC_VALUE } from "../maps.ts";
 import {
@@ -37,9 +37,9 @@ export function egressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Ar
   loadNetworkIdentifier(asm);
   if (config.flow) {
     asm.mov(R7, R1).mov(R8, R3);
-    findWayTo(asm, config.flow);
+    findPathTo(asm, config.flow);
     recordFlow(asm, config.flow, config.port);
-    leaveByWay(asm, config.flow, maps.neighbours);
+    sendOnPath(asm, config.flow, maps.neighbours);
     asm.mov(R1, R7).mov(R3, R8);
   }
   setTunnelKey(asm, maps, R3);

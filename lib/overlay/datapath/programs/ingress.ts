@@ -15,7 +15,7 @@ import {
 } from "../../../bpf/emit.ts";
 import { SKB, TC_ACT, TUNNEL_KEY } from "../../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../../mesh/bounds.ts";
-import { confirmWay } from "../../flowcache/wayfrom.ts";
+import { confirmPath } from "../../flowcache/pathfrom.ts";
 import { HEARTBEAT_PAYLOAD, HEARTBEAT_VALUE, NEIGHBOUR_VALUE } from "../maps.ts";
 import { deliver, passDelivered } from "./deliver.ts";
 import { hopCallback, learnSource, loadNextHop, redirectToSleeve, setTunnelKey } from "./emit.ts";
@@ -48,7 +48,7 @@ export function ingressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8A
   copyMac(asm, 6, STACK.source);
   copyMac(asm, 0, STACK.destination);
   requireNeighbour(asm, maps);
-  if (config.flow) confirmWay(asm, config.flow, STACK.key);
+  if (config.flow) confirmPath(asm, config.flow, STACK.key);
   asm.jumpIf(R8, "ne", { imm: config.self }, "relay");
 
   learnSource(asm, maps);

@@ -1,6 +1,6 @@
-// The way from a neighbour: VXLAN packets that are not of a cached flow go from the underlay's link straight to the bridge, while the
-// slow path has let others of that neighbour in by the same link to the same address, unencrypted. The program at ingress of the
-// VXLAN link, where it ends, confirms it.
+// The path from a neighbour: a VXLAN packet of no cached flow goes from the underlay link straight to the bridge, if the slow path has
+// accepted another unencrypted packet of that neighbour, by the same link to the same address, within LIFETIME_NS. The ingress program
+// of the VXLAN link, where the path ends, confirms it.
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { copyMac, lookup, update } from "../../bpf/emit.ts";
 import { BPF_F_INGRESS, SKB } from "../../bpf/skbuff.ts";
@@ -17,10 +17,10 @@ import {
   loadControl,
   loadPacket,
   loadTime,
+  PATH_MARK,
   requireFresh,
   requireOn,
   STACK,
-  WAY_MARK,
 } from "./flow.ts";
 import { FROM, HEADERS } from "./maps.ts";
 import { OUTER } from "./outer.ts";
@@ -28,10 +28,10 @@ import { OUTER } from "./outer.ts";
 const VALUE = STACK.value;
 
 /**
- * STACK.since = since when the way of the packet, which came from the neighbour at STACK.remote, is known; 0 where it takes the slow
- * path. Notes and marks a packet that may show the way. Clobbers r0 to r5, r9.
+ * STACK.since = when the slow path last confirmed the path of the packet, which came from the neighbour at STACK.remote (ns); 0 if the
+ * packet must take the slow path. Records and marks such a packet if its path can be confirmed. Clobbers r0 to r5, r9.
  */
-export function findWayFrom(asm: Assembler, maps: FlowProgramMaps): void {
+export function findPathFrom(asm: Assembler, maps: FlowProgramMaps): void {
   const [note, other, stale, done] = ["note", "other", "stale", "done"].map((name) =>
     asm.unique(`from-${name}`),
   ) as [string, string, string, string];
@@ -50,7 +50,7 @@ export function findWayFrom(asm: Assembler, maps: FlowProgramMaps): void {
   requireFresh(asm, maps, R9, FROM, stale);
   asm.load("u64", R1, R9, FROM.at).store("u64", FP, STACK.since, R1).jump(done);
 
-  // Nobody takes over a way that is alive, or about to be confirmed.
+  // A path that is live, or about to be confirmed, is not overwritten.
   asm.label(other);
   loadTime(asm);
   for (const field of [FROM.at, FROM.noted]) {
@@ -74,12 +74,12 @@ export function findWayFrom(asm: Assembler, maps: FlowProgramMaps): void {
   update(asm, maps.from.fd, STACK.remote, VALUE);
   asm.label(stale);
   requireClear(asm, done);
-  addMark(asm, WAY_MARK);
+  addMark(asm, PATH_MARK);
   asm.label(done);
 }
 
-/** Hand the frame to the bridge by the way that findWayFrom() has found, or go on. r8: the neighbour. Clobbers r7, r9. */
-export function arriveByWay(
+/** Hand the frame to the bridge if findPathFrom() found a path, or jump to `slow`. r8: the neighbour's entry. Clobbers all but r6, r8. */
+export function deliverOnPath(
   asm: Assembler,
   maps: FlowProgramMaps,
   macs: { readonly fd: number },
@@ -95,7 +95,7 @@ export function arriveByWay(
   asm.load("u16", R1, R2, HEADERS.outer + 12).jumpIf(R1, "ne", ETHERTYPE_IPV4, slow);
   copyMac(asm, HEADERS.outer, STACK.flow);
   lookup(asm, macs.fd, STACK.flow);
-  // To be flooded, or relayed.
+  // Unknown destinations are flooded, and those of other peers relayed.
   asm
     .jumpIf(R0, "eq", { imm: 0 }, slow)
     .load("u32", R1, R0, MAC_VALUE.peer)
@@ -108,7 +108,7 @@ export function arriveByWay(
     .alu("and", R9, { imm: SHORT_IDS - 1 });
   copyMac(asm, HEADERS.outer + 6, STACK.flow);
   lookup(asm, macs.fd, STACK.flow);
-  // To be learnt.
+  // The slow path learns the source address.
   asm
     .jumpIf(R0, "eq", { imm: 0 }, slow)
     .mov(R7, R0)
@@ -132,19 +132,22 @@ export function arriveByWay(
     .store("u64", R2, 6, R1)
     .load("u32", R1, R6, SKB.len)
     .atomicAdd(R8, NEIGHBOUR_VALUE.received, R1);
-  addMark(asm, { imm: DELIVERED.imm | WAY_MARK.imm });
+  addMark(asm, { imm: DELIVERED.imm | PATH_MARK.imm });
   asm.mov(R1, R9).mov(R2, BPF_F_INGRESS).call("redirect").exit();
 }
 
-/** The slow path has let the frame in, from the neighbour with the address at `remote` on the stack. Clobbers r0 to r5, r9. */
-export function confirmWay(asm: Assembler, maps: FlowProgramMaps, remote: number): void {
-  asm.load("u32", R1, R6, SKB.mark).alu("and", R1, WAY_MARK).jumpIf(R1, "eq", { imm: 0 }, "way-old");
-  clearMarks(asm, WAY_MARK);
+/** Confirm the path of a frame that the slow path accepted; `remote` = stack offset of the neighbour's address. Clobbers r0 to r5, r9. */
+export function confirmPath(asm: Assembler, maps: FlowProgramMaps, remote: number): void {
+  asm
+    .load("u32", R1, R6, SKB.mark)
+    .alu("and", R1, PATH_MARK)
+    .jumpIf(R1, "eq", { imm: 0 }, "path-unconfirmed");
+  clearMarks(asm, PATH_MARK);
   lookup(asm, maps.from.fd, remote);
-  asm.jumpIf(R0, "eq", { imm: 0 }, "way-old").mov(R9, R0);
-  requireOn(asm, maps, "way-old");
-  loadControl(asm, maps, "generation", "way-old");
+  asm.jumpIf(R0, "eq", { imm: 0 }, "path-unconfirmed").mov(R9, R0);
+  requireOn(asm, maps, "path-unconfirmed");
+  loadControl(asm, maps, "generation", "path-unconfirmed");
   asm.store("u32", R9, FROM.generation, R1);
   loadTime(asm);
-  asm.store("u64", R9, FROM.at, R0).label("way-old");
+  asm.store("u64", R9, FROM.at, R0).label("path-unconfirmed");
 }
