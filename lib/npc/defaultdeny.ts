@@ -110,7 +110,7 @@ export class DefaultDeny implements Resource<readonly Part[], Found, Put> {
 
 /** Removes the default deny, and nothing that has taken its place. Returns whether it was there. Throws NetlinkError. */
 export function removeDefaultDeny(nf: NetlinkSocket): boolean {
-  // A transaction that is refused takes a grace period of RCU, 2 to 12 ms.
+  // A rejected transaction waits for an RCU grace period, 2 to 12 ms.
   if (!hasDefaultDeny(nf)) return false;
   // Refused, with all that follows, where the mark is missing.
   return commitUnless(ENOENT, nf, [

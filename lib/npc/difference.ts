@@ -115,7 +115,7 @@ function newSet({ definition, elements }: FilledSet): Request[] {
   return [addSet(TABLE, definition), ...addElements(TABLE, definition, elements)];
 }
 
-/** New sets of blocks, which never change, and what comes and goes of the others. */
+/** Return the messages that add new sets of blocks, which never change, and update the elements of the others. */
 function setChanges(before: Ruleset, next: Ruleset): Request[] {
   const [gone, come] = [onlyIn(before, next), onlyIn(next, before)];
   return [
@@ -132,7 +132,7 @@ function setChanges(before: Ruleset, next: Ruleset): Request[] {
 const isBlocks = ({ kind }: RuleSet) => kind === "blocks";
 const isShared = (set: RuleSet) => !isBlocks(set);
 
-/** Sets with what only the first of two has in them. */
+/** Return sets with the elements that only `rules` has. */
 function onlyIn(rules: Ruleset, other: Ruleset): RuleSet[] {
   return [...rules.sets.values()].flatMap((set) => {
     const there = other.sets.get(set.key);
@@ -142,7 +142,7 @@ function onlyIn(rules: Ruleset, other: Ruleset): RuleSet[] {
   });
 }
 
-/** What these sets have, by the sets of the kernel that it is in. */
+/** Return the content of these sets by set of the kernel. */
 function contentOf(sets: readonly RuleSet[]): FilledSet[] {
   const content = new Map<string, { definition: SetDefinition; elements: Element[] }>();
   for (const set of sets) {

@@ -178,7 +178,7 @@ export class Enforcer {
 
   #tellIncomplete(rules: Ruleset): void {
     for (const { pod, direction } of incompletePods(rules))
-      this.#warn(`incomplete ${pod} ${direction}`, `${TOO_LARGE}: some of what they allow is denied`, {
+      this.#warn(`incomplete ${pod} ${direction}`, `${TOO_LARGE}: some allowed traffic is denied`, {
         pod,
         direction,
       });

@@ -34,7 +34,7 @@ export class Model {
    */
   readonly #byAddress = new Map<Ip, Map<string, number>>();
   #changes = 0;
-  /** Keys of the pods of a namespace by a label and its value, for labels that were asked for; until one of its pods changes. */
+  /** Pod keys by namespace, label and value: a cache of labels looked up, cleared when a pod of the namespace changes. */
   readonly #byLabel = new Map<string, Map<string, Map<string, string[]>>>();
 
   /** The namespaces that pods are in. */

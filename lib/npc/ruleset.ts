@@ -60,7 +60,7 @@ export interface Ruleset {
   readonly sets: ReadonlyMap<string, RuleSet>;
 }
 
-/** The pods of which a chain is incomplete, by their keys or, where they have none, their addresses. */
+/** Yield the pods whose chain is incomplete, by key, or by address if they have no key. */
 export function* incompletePods({
   chains,
   isolated,

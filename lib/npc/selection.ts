@@ -83,7 +83,7 @@ export class Selection {
   }
 }
 
-/** The keys of the pods of a namespace that any of some selectors may select: few, where each asks for a label with a value. */
+/** Return the keys of the pods of a namespace that a selector may match; few, if each selector has a label with a value. */
 function candidates(model: Model, namespace: string, selectors: readonly Selector[]): Iterable<string> {
   const asked = selectors.map(({ labels }) => Object.entries(labels)[0]);
   if (!asked.every((label) => label !== undefined)) return model.podsIn(namespace).keys();

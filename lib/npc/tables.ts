@@ -1,8 +1,8 @@
 // Rules of a node as nftables. Names say the content: what changes gets another name, and what has the same name is the
 // same; but for the maps of isolated pods and the sets of pods and endpoints, whose elements come and go.
 //
-// All sets of pods share one set of the kernel, of pairs of an address and the number of its set, and so do those of endpoints: the
-// kernel finds a set by its name in a list, so that thousands of sets take it seconds.
+// All sets of pods share one set of the kernel, whose elements are pairs of an address and a set number; so do those of endpoints. The
+// kernel finds a set by a linear search for its name: with thousands of sets, this takes seconds.
 //
 //   postrouting   see basechain.ts: lets connections through that were admitted before; others go through judge:
 //                 egress[opener], then ingress[target] of the packet's connection
@@ -77,7 +77,7 @@ function sharedSet(kind: (typeof SHARED)[number], family: Family): SetDefinition
   return { name: `${kind}${family}`, key: [...key, "number"] };
 }
 
-/** The key of a set as the part of an element that tells which set it is of: the digest, and zeros behind it. */
+/** Return the number of a set for its elements: the digest that is its key, padded with zeros. */
 function setNumber(key: string): Uint8Array {
   const number = new Uint8Array(16);
   number.set(Buffer.from(key, "hex"));
@@ -180,7 +180,7 @@ export function podChain(chain: Chain): NftChain {
     const fields = [peer(direction), "protocol", "target port", setNumber(named)] as const;
     for (const family of FAMILIES) rules.push(returning(family, fields, sharedSet("endpoints", family).name));
   }
-  // Last, as what they lead to does not come back.
+  // Last: the chains that they lead to do not return.
   for (const { definition } of portsMaps(chain))
     rules.push(verdictByMap(4, ["protocol", "target port"], definition.name));
   return { name: chainName(key), rules: [...rules, [verdict({ goto: blockedName(direction) })]] };

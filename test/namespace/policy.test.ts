@@ -58,7 +58,7 @@ describe.each(conformanceCases().map((each) => [each.file, each.name, each] as c
 );
 
 test("nft(8) shows rules with names of ports, blocks and pods", async () => {
-  // Where it does not know how a register was filled, it ends by a failed assertion.
+  // nft aborts on an assertion if it cannot tell how a register was filled.
   for (const each of conformanceCases().filter(({ file }) => file === "ports.yaml")) {
     inForce = write(nf, inForce, new Compiler(modelOf(each), { node: NODE }).all(), SETTINGS);
     const shown = await must(["ip", "netns", "exec", `${net.prefix}-host`, "nft", "list", "ruleset"]);

@@ -48,7 +48,7 @@ describe("selectors", () => {
   });
 });
 
-test("a new selection finds pods by the labels that they have now", () => {
+test("a new selection finds pods by their present labels", () => {
   const model = new Model();
   const pod = (name: string, labels: object | undefined) =>
     readObject("Pod", { metadata: { namespace: "n", name, labels }, status: { podIP: `10.0.0.${name}` } });

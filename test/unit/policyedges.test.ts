@@ -39,7 +39,7 @@ describe("selectors that select the same have one key", () => {
   });
 });
 
-test("sets are of ranges, or share one with the addresses, protocols and ports of all", () => {
+test("sets of blocks have intervals; those of pods and of endpoints share one set of the kernel", () => {
   const of = (kind: "pods" | "blocks" | "endpoints", family: 4 | 6) =>
     contentDefinition({ kind, key: "k" } as never, family);
   expect(of("pods", 4)).toEqual({ name: "pods4", key: ["ipv4", "number"] });

@@ -98,7 +98,7 @@ describe("a policy of a megabyte", () => {
   });
 });
 
-test("5,000 policies of one pod, each with a peer and a port of its own, are all in force", () => {
+test("5,000 policies of one pod, each with its own peer and port, are all in force", () => {
   const ingress = many(5_000, (i) => ({
     from: [{ podSelector: { matchLabels: { app: `a${i}` } } }],
     ports: [{ port: 10_000 + i }],

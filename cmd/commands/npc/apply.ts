@@ -57,7 +57,7 @@ export const apply: Command = {
     }
     for (const { pod, direction } of incompletePods(rules)) {
       warn(
-        `weave-npc apply: ${TOO_LARGE} for the ${direction} of ${pod}: some of what they allow is denied; use fewer ranges of ports, or fewer peers`,
+        `weave-npc apply: ${TOO_LARGE} for the ${direction} of ${pod}: some allowed traffic is denied; use fewer port ranges or fewer peers`,
       );
       process.exitCode = 1;
     }
