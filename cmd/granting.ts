@@ -1,4 +1,4 @@
-// Commands that need what peers grant, an address or a quorum: how long they wait, and when waiting is of no use.
+// Waiting for peers to grant an address or a quorum: the time limit, and when to give up.
 import * as v from "valibot";
 import { type ApiClient, ApiError, type CallOptions, NO_ANSWER } from "../lib/api/client.ts";
 import type { OptionTable } from "../lib/help/spec.ts";
@@ -6,21 +6,21 @@ import { reasonOf } from "../lib/sys/reason.ts";
 import { type Arguments, UsageError } from "./arguments.ts";
 import { waitReason, withProgress } from "./waiting.ts";
 
-/** Interval of looks for peers that were refused. */
-const LOOK_MS = 1_000;
-/** Consecutive looks that find all refused: a peer may be about to start with the same password. */
-const REFUSED_LOOKS = 5;
+/** Interval of checks for refused peers. */
+const CHECK_MS = 1_000;
+/** Consecutive checks that find all peers refused: one may be restarting with the right password. */
+const REFUSED_CHECKS = 5;
 
 export const WAIT_OPTION = {
   wait: {
     type: "string",
-    description: "Fail after this time without an answer from the peers",
+    description: "Fail if the peers do not answer within this time",
     defaultText: "no limit",
     valueHint: "SECONDS",
   },
 } as const satisfies OptionTable;
 
-/** Read --wait: seconds, undefined where it is not given. Throw UsageError. */
+/** Return --wait in seconds, undefined if it is not given. Throws UsageError. */
 export function waitSeconds({ options }: Pick<Arguments, "options">): number | undefined {
   const text = options["wait"];
   if (typeof text !== "string") return undefined;
@@ -42,35 +42,35 @@ async function obstacleNow(api: ApiClient): Promise<Obstacle | undefined> {
   return found.success ? found.output : undefined;
 }
 
-/** Resolve once no peer that was not refused is left to wait for; never after `over` has fired. */
+/** Resolve once all peers that could grant it are refused; never after `over` has fired. */
 function untilRefused(api: ApiClient, over: AbortSignal): Promise<Obstacle> {
   return new Promise((resolve) => {
     let seen = 0;
-    const look = async () => {
+    const check = async () => {
       const obstacle = await obstacleNow(api);
       seen = obstacle?.cause === "refused" ? seen + 1 : 0;
-      if (obstacle && seen >= REFUSED_LOOKS) resolve(obstacle);
-      else if (!over.aborted) timer = setTimeout(look, LOOK_MS);
+      if (obstacle && seen >= REFUSED_CHECKS) resolve(obstacle);
+      else if (!over.aborted) timer = setTimeout(check, CHECK_MS);
     };
-    let timer = setTimeout(look, LOOK_MS);
+    let timer = setTimeout(check, CHECK_MS);
     over.addEventListener("abort", () => clearTimeout(timer));
   });
 }
 
 interface Grant {
-  /** Makes the request, which waits for peers. */
+  /** Send the request, which waits for peers. */
   request(options: CallOptions): Promise<string>;
-  /** The holder of the address that is requested. */
+  /** The holder of the requested address. */
   readonly id?: string;
-  /** What is not there where it fails: "no quorum". */
+  /** Start of the error message: "no quorum". */
   readonly lack: string;
   /** Seconds, default no limit. */
   readonly seconds: number | undefined;
-  /** What goes on after that time, if anything. */
+  /** End of the error message after a timeout: what continues. */
   readonly after?: string;
 }
 
-/** Await what peers have to grant, showing progress. Reject with the reason after the time, or once those peers are refused. */
+/** Await the grant and show progress. Reject with the reason after a timeout, or once all peers that could grant it are refused. */
 export async function awaitGrant(
   args: Pick<Arguments, "options">,
   api: ApiClient,

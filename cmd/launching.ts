@@ -53,7 +53,7 @@ export function answerLaunched(args: Arguments, launched: Shape<typeof Launched>
   answer(args, Launched, launched, launchedText(launched));
 }
 
-/** Wait until the range is divided; reject after so many seconds, or once the peers refuse this host, with the reason. */
+/** Wait until the range is divided. Reject with the reason after `seconds`, or once the peers refuse this host. */
 export async function awaitQuorum(
   args: Pick<Arguments, "options">,
   seconds: number | undefined,

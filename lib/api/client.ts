@@ -26,12 +26,12 @@ export class RouterSilentError extends RouterDownError {
     super(socket);
     this.message =
       "stopped" in silence
-        ? `weave does not answer at ${socket}: stopped by a signal; 'kill -CONT ${silence.stopped}' continues it`
-        : `weave has not answered at ${socket} for ${silence.seconds} s: it hangs, or this host is overloaded; see 'weave doctor'`;
+        ? `weave does not answer at ${socket}: stopped by a signal; 'kill -CONT ${silence.stopped}' resumes it`
+        : `weave has not answered at ${socket} for ${silence.seconds} s: hung, or this host is overloaded; see 'weave doctor'`;
   }
 }
 
-/** The router ended after it had got a request: nobody knows what it has done of it. */
+/** The router ended after it had received a request: whether it carried it out is unknown. */
 export class RouterEndedError extends RouterDownError {
   constructor(socket: string, options?: ErrorOptions) {
     super(socket, options);
@@ -54,7 +54,7 @@ export class ApiError extends Error {
 
 /** Status of an ApiError for a call that timed out. */
 export const NO_ANSWER = 504;
-/** Pause before a router that takes no more connections is asked again. */
+/** Pause before another attempt to connect to a socket with a full backlog. */
 const FULL_PAUSE_MS = 100;
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
@@ -79,7 +79,7 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
 
 /**
  * Return a client of the API behind a socket, by default that of this host's router. A call may take any time (an address
- * may have to come from another host), or `timeoutMs`, while the router lives (silence.ts). Calls throw RouterDownError,
+ * may have to come from another host), or `timeoutMs`, while the router is alive (silence.ts). Calls throw RouterDownError,
  * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up.
  */
 export function apiClient(socket = controlSocket()): ApiClient {
@@ -102,7 +102,7 @@ export function apiClient(socket = controlSocket()): ApiClient {
 
 /** Codes of a connection that ended before the answer. */
 const ENDED: readonly unknown[] = ["ECONNRESET", "EPIPE", "ConnectionClosed"];
-/** Codes of a connection that was not made: see unixlistener.ts. */
+/** Codes of a failed connect: see unixlistener.ts. */
 const NOT_CONNECTED: readonly unknown[] = ["ENOENT", "EAGAIN"];
 
 interface Asked {
@@ -146,7 +146,7 @@ export async function whileAnswering<T>(
   }
 }
 
-/** Run a request again while the router takes no more connections, as many wait: nothing of it was sent. */
+/** Retry a request while the router's backlog is full. Safe: nothing was sent. */
 async function whileFull<T>(socket: string, run: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

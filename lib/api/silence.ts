@@ -1,13 +1,13 @@
-// When to give up on a router that runs. A busy one, or one that gets little of a processor, answers late; one that a signal
-// has stopped does not answer until somebody continues it.
+// When to give up on a running router. A busy one, or one short of CPU time, answers late; one stopped by a signal does not answer
+// until SIGCONT.
 import type { Clock } from "../clock/clock.ts";
 
-/** Interval of looks at the router. */
-const LOOK_MS = 1_000;
-/** Consecutive looks that find it stopped. */
-const STOPPED_LOOKS = 4;
-/** Looks without an answer. Looks, not time: a caller that gets little of a processor reads answers late. */
-const SILENT_LOOKS = 60;
+/** Interval of checks. */
+const CHECK_MS = 1_000;
+/** Consecutive checks that find it stopped. */
+const STOPPED_CHECKS = 4;
+/** Checks without an answer. A count, not a time: a caller short of CPU time reads answers late. */
+const SILENT_CHECKS = 60;
 
 export interface Probe {
   /** Resolve to true once the router's event loop has answered, to false if it cannot be asked now. Never rejects. */
@@ -16,10 +16,10 @@ export interface Probe {
   stopped(): number | undefined;
 }
 
-/** Why it is given up: stopped, as this process ID; or without an answer for so many s. */
+/** Why to give up: the process with this ID is stopped, or has not answered for this many seconds. */
 export type Silence = { readonly stopped: number } | { readonly seconds: number };
 
-/** Call back once the router is to be given up, unless the call is over before. It is asked one question at a time. */
+/** Call `giveUp` once there is reason to, unless `over` fires first. One probe is in flight at a time. */
 export function onSilence(
   clock: Clock,
   probe: Probe,
@@ -33,16 +33,16 @@ export function onSilence(
     asking = false;
     if (answered) silent = stopped = 0;
   };
-  const look = () => {
+  const check = () => {
     const pid = silent++ > 0 ? probe.stopped() : undefined;
     stopped = pid === undefined ? 0 : stopped + 1;
-    if (pid !== undefined && stopped >= STOPPED_LOOKS) return giveUp({ stopped: pid });
-    if (silent > SILENT_LOOKS) return giveUp({ seconds: (SILENT_LOOKS * LOOK_MS) / 1_000 });
-    timer = clock.after(LOOK_MS, look);
+    if (pid !== undefined && stopped >= STOPPED_CHECKS) return giveUp({ stopped: pid });
+    if (silent > SILENT_CHECKS) return giveUp({ seconds: (SILENT_CHECKS * CHECK_MS) / 1_000 });
+    timer = clock.after(CHECK_MS, check);
     if (asking) return;
     asking = true;
     probe.answers().then(heard, () => heard(false));
   };
-  let timer = clock.after(LOOK_MS, look);
+  let timer = clock.after(CHECK_MS, check);
   over.addEventListener("abort", () => timer.cancel());
 }

@@ -64,7 +64,7 @@ const FEATURES: readonly Feature[] = [
   {
     name: "flow cache",
     module: "",
-    without: "established flows take the ordinary path, which is slower",
+    without: "established flows take the slow path",
     try() {
       const why = whyNoFlowCache();
       if (why !== undefined) throw new Error(why);

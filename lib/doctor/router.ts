@@ -33,7 +33,7 @@ const Report = v.object({
 });
 export type RouterSeen = v.InferOutput<typeof Report>;
 
-/** Longer than the client takes to tell a router that is stopped. */
+/** Longer than the client takes to detect a stopped router. */
 const ANSWER_MS = 8_000;
 
 export type RouterState =
@@ -121,7 +121,7 @@ export function routerFindings(router: RouterState): Finding[] {
           ? problem(
               "router",
               `it runs${process} and does not answer: stopped by a signal`,
-              `'kill -CONT ${router.pid}' continues it`,
+              `'kill -CONT ${router.pid}' resumes it`,
             )
           : problem(
               "router",

@@ -7,10 +7,10 @@ import type { Log } from "../log/log.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { AllocatorStore } from "./saved.ts";
 
-/** Named peers that refuse this host, or that it refuses, for causes that waiting does not mend. */
+/** Peers given by the user that refuse this host, or that it refuses, for reasons that waiting cannot resolve. */
 export interface RefusedPeers {
   readonly peers: readonly { readonly name: string; readonly reason: string; readonly remedy: string }[];
-  /** Others that are not connected, and may be later. */
+  /** There are others, not connected yet, that may connect later. */
   readonly others: boolean;
 }
 

@@ -69,7 +69,7 @@ export function outOfRange(
   return `range ${formatCidr(subnet)} out of bounds: ${formatCidr(universe)}`;
 }
 
-/** There is no ring yet: "refused" where only peers that were refused could make one. */
+/** Return why there is no ring: "refused" if only refused peers could agree on one. */
 function undividedObstacle(parts: Pick<Parts, "config" | "replicator">): AddressObstacle {
   const { config, replicator } = parts;
   const reason = undividedReason(parts);
@@ -83,13 +83,13 @@ function undividedObstacle(parts: Pick<Parts, "config" | "replicator">): Address
 
 const NOBODY_REFUSED: RefusedPeers = { peers: [], others: false };
 
-/** Return why there is no ring yet, how many of how many peers are known, and which were refused. */
+/** Return why there is no ring yet, how many of the required peers are known, and which are refused. */
 export function undividedReason({ config, replicator }: Pick<Parts, "config" | "replicator">): string {
   const range = formatCidr(config.universe);
   const { unheard } = replicator.bootstrap;
   const { peers } = config.refused?.() ?? NOBODY_REFUSED;
   const refused = peers.map(({ name, reason }) => `; ${name} refused: ${reason}`).join("");
-  if (config.observer) return `no peer has told yet how the range ${range} is divided${refused}`;
+  if (config.observer) return `no peer has sent the ring for the range ${range} yet${refused}`;
   const known = config.reachablePeers().length + 1;
   const what = `the peers have not divided the range ${range} yet: ${known} of ${config.quorum()} peers known`;
   const silent = unheard.filter((name) => !peers.some((each) => each.name === name));

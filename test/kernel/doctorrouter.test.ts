@@ -93,7 +93,7 @@ test.each<[Parameters<typeof routerFindings>[0], string, string]>([
   [
     { state: "silent", pid: 7, stopped: true },
     "problem: it runs (pid 7) and does not answer: stopped by a signal",
-    "'kill -CONT 7' continues it",
+    "'kill -CONT 7' resumes it",
   ],
   [
     { state: "silent", pid: undefined, stopped: false },

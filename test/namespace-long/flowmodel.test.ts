@@ -1,4 +1,4 @@
-// Random changes to what may reach whom, while containers talk to each other by the flow cache: nothing passes that the ordinary path
+// Random changes to what may reach whom, while containers talk to each other by the flow cache: nothing passes that the slow path
 // drops, later than 100 ms after a change, and what may pass does. STEPS is how many.
 import { afterAll, test } from "bun:test";
 import { fastTraffic } from "../support/flowpods.ts";

@@ -133,7 +133,7 @@ test.each<[string, string[], string[], RegExp]>([
   },
 );
 
-test("what waits for a peer with another password ends, and says which peer and why", async () => {
+test("commands that wait for a peer with another password fail, and name the peer and the reason", async () => {
   await b.weave("launch", "--password=one");
   await a.weave("launch", "--password=two", b.ip);
   const weave = (...args: string[]) => a.exec([join(DIST, "weave"), ...args]);

@@ -117,7 +117,7 @@ test("a claim names the peer whose part the address is of", async () => {
 });
 
 test.each(["dns-add 10.0.0.9 -h x.weave.local", "hide 10.32.9.9/12", "forget 10.99.0.9"])(
-  "%s: a router that is stopped is waited for, and said to be stopped",
+  "%s: waits for a stopped router, and reports it as stopped",
   async (args) => {
     process.kill(a.pid, "SIGSTOP");
     try {
@@ -125,7 +125,7 @@ test.each(["dns-add 10.0.0.9 -h x.weave.local", "hide 10.32.9.9/12", "forget 10.
       const code = await command.ended();
       const [first, last] = command.said.err.trim().split("\n");
       expect([code, first]).toEqual([1, "waiting for the router to answer"]);
-      expect(last).toContain(`stopped by a signal; 'kill -CONT ${a.pid}' continues it`);
+      expect(last).toContain(`stopped by a signal; 'kill -CONT ${a.pid}' resumes it`);
     } finally {
       process.kill(a.pid, "SIGCONT");
     }

@@ -303,7 +303,7 @@ describe("an obstacle", () => {
       "the peers have not divided the range 10.32.0.0/26 yet: 1 of 3 peers known",
     ]);
     const observer = onePeer({ config: { seed: [], observer: true } });
-    expect(cause(observer)?.[1]).toBe("no peer has told yet how the range 10.32.0.0/26 is divided");
+    expect(cause(observer)?.[1]).toBe("no peer has sent the ring for the range 10.32.0.0/26 yet");
     const of = (others: boolean, unheard: string[] = [], names = ["h9"]) => {
       const peers = names.map((name) => ({ name, reason: "another password", remedy: "use one" }));
       const config = {

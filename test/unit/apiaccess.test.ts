@@ -204,12 +204,11 @@ describe("the client", () => {
     });
     expect(new RouterSilentError("s", { stopped: 7 })).toMatchObject({
       failure: "no-answer",
-      message: "weave does not answer at s: stopped by a signal; 'kill -CONT 7' continues it",
+      message: "weave does not answer at s: stopped by a signal; 'kill -CONT 7' resumes it",
     });
     expect(new RouterSilentError("s", { seconds: 60 })).toMatchObject({
       failure: "no-answer",
-      message:
-        "weave has not answered at s for 60 s: it hangs, or this host is overloaded; see 'weave doctor'",
+      message: "weave has not answered at s for 60 s: hung, or this host is overloaded; see 'weave doctor'",
     });
   });
 

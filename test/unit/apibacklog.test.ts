@@ -1,11 +1,11 @@
-// A router that takes no more connections, as many as its socket lets wait do wait; and one that is busy for long.
+// A router whose socket has a full backlog, and one that is busy for long.
 import { expect, test } from "bun:test";
 import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { apiClient, RouterDownError, RouterSilentError } from "../../lib/api/client.ts";
 
-/** Run a program of `listen(path)` as a router: with the lock of its pid file. */
+/** Run a program as a router: it listens on `path`, with its pid file locked. */
 async function routerOf(program: string) {
   const folder = mkdtempSync(join(tmpdir(), "weave-backlog-"));
   const path = join(folder, "weave.sock");
@@ -26,7 +26,7 @@ async function routerOf(program: string) {
 
 const ask = (path: string) => apiClient(path)("GET", "/status").catch((error) => error);
 
-test("a stopped one is silent, one that is continued answers, and one that has ended is down", async () => {
+test("a stopped router is silent, answers once resumed, and is down once it has ended", async () => {
   await using started = await routerOf(
     `const answer = "HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\nconnection: close\\r\\n\\r\\nok";
      const server = require("node:net").createServer((socket) => socket.once("data", () => socket.end(answer)));
@@ -47,7 +47,7 @@ test("a stopped one is silent, one that is continued answers, and one that has e
     }
     const silent = await ask(path);
     expect(silent).toBeInstanceOf(RouterSilentError);
-    expect(silent.message).toEndWith(`: stopped by a signal; 'kill -CONT ${router.pid}' continues it`);
+    expect(silent.message).toEndWith(`: stopped by a signal; 'kill -CONT ${router.pid}' resumes it`);
     // Removed, it takes no connections, whatever is bound to it.
     renameSync(path, `${path}.away`);
     const away = await ask(path);
@@ -66,7 +66,7 @@ test("a stopped one is silent, one that is continued answers, and one that has e
   }
 });
 
-test("a busy one is waited for", async () => {
+test("a busy router is waited for", async () => {
   await using busy = await routerOf(
     `Bun.serve({ unix: path, fetch() { Bun.sleepSync(7_000); return new Response("done"); } })`,
   );

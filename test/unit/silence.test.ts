@@ -5,7 +5,7 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 
 const PID = 7;
 
-/** Play `seconds`; `answers` and `stopped` say of each second whether the router answers in it, and is stopped. */
+/** Simulate `seconds`; `answers` and `stopped` return whether the router answers, or is stopped, in a second. */
 async function play(
   seconds: number,
   answers: (second: number) => boolean,
@@ -40,11 +40,11 @@ async function play(
   return { gaveUp, asked };
 }
 
-test("never while it answers, if only now and then", async () => {
+test("never while it answers, however rarely", async () => {
   expect(await play(600, () => true)).toEqual({ gaveUp: undefined, asked: 600 });
   const { gaveUp, asked } = await play(600, (second) => second % 50 === 0);
   expect(gaveUp).toBeUndefined();
-  // One question is open at a time.
+  // One probe is in flight at a time.
   expect(asked).toBeLessThan(15);
 });
 
@@ -53,7 +53,7 @@ test("after 60 s without an answer", async () => {
   expect((await play(100, (second) => second === 30)).gaveUp).toEqual([91, { seconds: 60 }]);
 });
 
-test("after 4 s of a stop, not of one that is short or comes and goes", async () => {
+test("after it was stopped for 4 s without interruption", async () => {
   const never = () => false;
   expect((await play(20, never, () => true)).gaveUp).toEqual([5, { stopped: PID }]);
   expect((await play(20, never, (second) => second % 4 !== 0)).gaveUp).toBeUndefined();
@@ -65,7 +65,7 @@ test("after 4 s of a stop, not of one that is short or comes and goes", async ()
   expect(late.gaveUp).toEqual([11, { stopped: PID }]);
 });
 
-test("a probe that fails is repeated", async () => {
+test("a failed probe is repeated", async () => {
   const clock = new SimulatedClock();
   let asked = 0;
   const probe = {

@@ -113,7 +113,7 @@ test("the reason of a wait is the first that the router names, of one holder or 
 const obstacle = (cause: string, reason: string) =>
   new ApiError(503, JSON.stringify({ cause, reason, remedy: "mend it" }));
 
-describe("what peers have to grant", () => {
+describe("a grant of peers", () => {
   beforeEach(() => void jest.useFakeTimers());
   afterEach(() => void jest.useRealTimers());
   const pass = async (seconds: number) => {
@@ -130,7 +130,7 @@ describe("what peers have to grant", () => {
     return { grant: grant.catch(({ message }) => message), resolve };
   };
 
-  test("is given up once those who could grant it have refused this host, and go on doing so", async () => {
+  test("fails once five checks in a row find all peers refused", async () => {
     const answers: Record<string, string | Error> = { "/ipinfo/available": obstacle("refused", "no") };
     const { grant } = begin(answers);
     await pass(4);
@@ -149,7 +149,7 @@ describe("what peers have to grant", () => {
     new ApiError(503, "of an older router"),
     new Error("down"),
     "ok",
-  ])("is waited for without a limit where that is of use: %s", async (available) => {
+  ])("is awaited without a limit while a peer may grant it: %s", async (available) => {
     const { grant, resolve } = begin({ "/ipinfo/available": available });
     await pass(300);
     resolve("10.32.0.1/12");
@@ -157,7 +157,7 @@ describe("what peers have to grant", () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test("is not there within a time: with the reason, or what was waited for", async () => {
+  test("fails after a timeout with the obstacle, or the reason of the wait", async () => {
     const late = async (answers: Record<string, string | Error>) => {
       const { promise: request, reject } = Promise.withResolvers<string>();
       const grant = awaitGrant(json, client(answers).api, {
