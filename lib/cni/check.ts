@@ -45,9 +45,9 @@ export function checkAttachment(
   const alias = port?.alias;
   if (isVethAlias(alias) && alias !== vethAlias({ network: config.name, containerId, ifName })) {
     const owner = ownerOf(alias);
-    const network = owner?.network === undefined ? "no network of CNI" : `network ${owner.network}`;
+    const network = owner?.network === undefined ? "no CNI network" : `network ${owner.network}`;
     const whose = owner ? `container ${owner.containerId} on ${network}` : "another container";
-    fail(`is of ${whose}, not of ${containerId} on ${config.name}`);
+    fail(`belongs to ${whose}, not to ${containerId} on ${config.name}`);
   }
   if (!link.up) fail("is down");
   if (!port) fail("has no other end on this host");

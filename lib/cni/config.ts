@@ -109,7 +109,7 @@ const Args = v.object({
 /** Each takes an entry of a kernel map for each container. */
 const MAX_ALLOWED = 60;
 
-/** The attachments that a GC keeps. Without it, which is not an empty list, it would release all that are in use. */
+/** The attachments that a GC keeps. Required: a missing list, taken as an empty one, would release addresses in use. */
 const VALID = "cni.dev/valid-attachments";
 
 const Config = v.object({

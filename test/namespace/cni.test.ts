@@ -429,7 +429,7 @@ describe("CHECK", () => {
     const other = await host.cni("CHECK", { ...CONFIG, name: "other", prevResult }, { id: "check", netns });
     expect(JSON.parse(other.stdout)).toMatchObject({
       code: 101,
-      msg: `interface eth0 in ${netns} is of container check on network weave, not of check on other`,
+      msg: `interface eth0 in ${netns} belongs to container check on network weave, not to check on other`,
     });
     await change("route", "del", "default");
     expect(await check()).toMatch(/^101 interface \S+ in \S+ lacks the route to 0\.0\.0\.0\/0 via 10\./);
@@ -554,7 +554,7 @@ describe("one container with two interfaces", () => {
   });
 });
 
-test("DEL after the network was renamed removes the interface, and its address is released", async () => {
+test("DEL after the network was renamed removes the interface and releases its address", async () => {
   const netns = await hosts.pod("renamed");
   await add("renamed", netns);
   expect(await host.cni("DEL", { ...CONFIG, name: "other" }, { id: "renamed", netns })).toMatchObject({

@@ -324,7 +324,7 @@ describe("results", () => {
   });
 });
 
-describe("CHECK finds whose an interface is", () => {
+describe("CHECK verifies the owner of an interface", () => {
   const of = (alias: string | undefined, name = "net", containerId = "c1") =>
     errorOf(() =>
       checkAttachment(
@@ -338,7 +338,7 @@ describe("CHECK finds whose an interface is", () => {
     );
   const long = "n".repeat(250);
 
-  test("ours, one that is not named, or that others have named", () => {
+  test("accepts ours, one without an alias, and one with a foreign alias", () => {
     for (const alias of ["net/c1/eth0", undefined, "uplink"]) expect(of(alias)).toBeUndefined();
     expect(of(vethAlias({ network: long, containerId: "c1", ifName: "eth0" }), long)).toBeUndefined();
   });
@@ -346,10 +346,10 @@ describe("CHECK finds whose an interface is", () => {
   test.each([
     ["other/c1/eth0", "container c1 on network other"],
     ["net/c2/eth0", "container c2 on network net"],
-    ["/c1/eth0", "container c1 on no network of CNI"],
+    ["/c1/eth0", "container c1 on no CNI network"],
     [vethAlias({ network: long, containerId: "c1", ifName: "eth0" }), "another container"],
-  ])("that of another attachment: %s", (alias, whose) => {
-    expect(of(alias)).toEqual([101, `interface eth0 in /n is of ${whose}, not of c1 on net`]);
+  ])("rejects that of another attachment: %s", (alias, whose) => {
+    expect(of(alias)).toEqual([101, `interface eth0 in /n belongs to ${whose}, not to c1 on net`]);
   });
 });
 
