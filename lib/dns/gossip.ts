@@ -6,17 +6,17 @@ import { encodeNames } from "./wire.ts";
 
 /** Entries in one message: a few milliseconds' work, and far below what a connection carries, whatever their length. */
 const MAX_ENTRIES_PER_MESSAGE = 1_024;
-/** Entries to join while a peer does not read, or of one message; above this, all entries are sent. */
+/** Entries to merge while a peer does not read, or from one message; above this, all entries are sent. */
 const MAX_JOINED = 4 * MAX_ENTRIES_PER_MESSAGE;
 
 /** Entries by entryKey(). */
 export type Keyed = ReadonlyMap<string, Entry>;
 
-/** Entries of one message to pass on. */
+/** Entries of one message, to be relayed. */
 export class Gathered {
   #some: Map<string, Entry> | undefined = new Map();
 
-  /** Undefined where there are so many that all entries are sent. */
+  /** The entries; undefined above MAX_JOINED, where all entries of this host are sent. */
   get some(): Keyed | undefined {
     return this.#some;
   }

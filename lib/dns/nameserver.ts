@@ -228,7 +228,7 @@ export class Nameserver implements Gossiper {
     return new NamesGossip(undefined, this.entries, () => this.#now());
   }
 
-  /** Take names in as they are decoded: those of a long message are never in memory together. */
+  /** Merge names while decoding: those of a long message are never in memory all at once. */
   *#receive(message: Uint8Array, from: PeerName): Work<{ fresh: Gathered; received: Gathered }> {
     const [fresh, received, corrected] = [new Gathered(), new Gathered(), new Gathered()];
     const timestamp = yield* readNames(message, ({ timestamp, entries }) => {
@@ -239,20 +239,20 @@ export class Nameserver implements Gossiper {
       const now = this.#now();
       fresh.add(this.entries.merge(part, (entry) => !isExpired(entry, now) && this.#hasRoom(entry.origin)));
     });
-    // Also where there are no names.
+    // A message without names has not been checked yet.
     this.#isRefused(from, timestamp);
     if (!corrected.isEmpty) this.#channel?.broadcast(this.#data(corrected));
     return { fresh, received };
   }
 
-  /** Return true while the clock of a peer is wrong. The connection stays: its periodic gossip is taken once the clocks agree. */
+  /** Return whether the clock of a peer is off. The connection stays: its periodic gossip is accepted once the clocks agree. */
   #isRefused(from: PeerName, timestamp: number): boolean {
     const refusal = this.#skew.refuses(from, timestamp, this.#now(), this.dependencies.clock.now());
     if (refusal !== undefined) this.#warn(`skew ${from}`, refusal);
     return refusal !== undefined;
   }
 
-  /** What of these entries is taken in; those of ours that are wrong are put right, and noted. */
+  /** Return the entries to merge; wrong ones of ours are corrected, and added to `corrected`. */
   #judge(entries: readonly Entry[], corrected: Gathered): Entry[] {
     const { ourName, isKnownPeer } = this.config;
     const now = this.#now();

@@ -38,7 +38,7 @@ export function resolve(
   config: ResolveConfig,
   random: () => number,
 ): Reply | "forward" {
-  // Another class than the internet's asks for a server itself ("version.bind" of CH): not for its upstream to answer.
+  // Other classes than IN query the server itself ("version.bind" of CH): an upstream's answer would be wrong.
   if (TRANSFERS.includes(question.type) || (question.class ?? "IN") !== "IN")
     return { ...reply([], RCODE.refused), authoritative: false };
   const name = question.name === "." ? "." : `${question.name.replace(/\.$/, "")}.`;

@@ -41,9 +41,9 @@ export function encodeNames(message: NamesMessage, encoder = new GobEncoder()): 
 }
 
 /**
- * Decodes names in steps, and gives `take` a few of them at a time: a message of 10 MB has more than there is room for. Versions
- * and tombstones may be any 64-bit numbers, rounded where these are no safe integers. Returns the timestamp. Throws GobError or
- * PeerNameError, where `take` may have had names already.
+ * Decode names in steps, and pass them to `take` in parts: a message of 10 MB holds more names than fit in memory. Versions and
+ * tombstones may be any 64-bit numbers; those that are not safe integers are rounded. Return the timestamp. Throws GobError or
+ * PeerNameError, possibly after calls of `take`.
  */
 export function* readNames(bytes: Uint8Array, take: (part: NamesMessage) => void): Work<number> {
   const { Timestamp } = yield* new GobReader(bytes).readParts(

@@ -18,11 +18,11 @@ const BASIC_KIND = new Map<number, BasicKind>(
 /** A decoded message: its value, if it has one, and its end. */
 type Taken<T> = { value: T | undefined; at: number } | undefined;
 
-/** Where the elements of one slice go, a step's at a time, instead of into the value. */
+/** Receives the elements of one slice in parts, one a step; the decoded value has none of them. */
 interface Sink {
   /** Field of the outermost struct. */
   readonly field: string;
-  /** Take elements, with the struct as it is before this field. */
+  /** Take elements, and the struct with the fields before this one. */
   take(before: unknown, part: unknown[]): void;
 }
 
@@ -70,7 +70,7 @@ export class GobDecoder {
     return id;
   }
 
-  /** A slice that `take` is given goes there in parts, and its value is empty. */
+  /** With `take`, pass the elements of a slice to it in parts, and return an empty slice. */
   *#sliced(
     cursor: Cursor,
     id: number,
@@ -263,8 +263,8 @@ export class GobReader {
   }
 
   /**
-   * As `readSliced`, but the elements of one field, a slice, are given to `take` a step's at a time, with the fields before it:
-   * a long slice is never in memory as a whole. The field is empty in the value returned.
+   * As `readSliced`, but pass the elements of one field, a slice, to `take` in parts, with the fields before it: a long slice is
+   * never in memory as a whole. The field is empty in the returned value.
    */
   *readParts<T, K extends keyof T & string>(
     type: GobType<T>,

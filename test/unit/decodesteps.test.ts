@@ -143,7 +143,7 @@ test("of an update of more peers than there is room for, connections of the othe
   expect(crowded.units - full.units).toBe(1_000 * 96);
 });
 
-test("names of a long message are never in memory together: they are handed over in parts, and at most some wait for others", () => {
+test("names of a long message are decoded in parts, and never in memory all at once", () => {
   const parts: number[] = [];
   expect(atOnce(readNames(names(), ({ timestamp, entries }) => parts.push(timestamp * entries.length)))).toBe(
     1,
