@@ -25,10 +25,10 @@ const MAX_PEERS = 4096;
 /** Time in a turn of the event loop for handshakes with addresses whose last one failed, in ms. */
 const FAILED_SLICE_MS = 1;
 
-/** What handshakes of an address share with others. */
+/** Resources that handshakes share. */
 export interface Shared {
   readonly slices: Slices;
-  /** For received bytes. */
+  /** Budget of received bytes. */
   readonly buffers: BufferBudget;
 }
 
@@ -75,8 +75,8 @@ export class AcceptBudget {
   }
 
   /**
-   * Return what handshakes with an address share: failing ones do not delay others, and strangers neither delay peers nor
-   * displace their bytes.
+   * Return the shared resources for handshakes with an address: failing handshakes do not delay others, and strangers neither delay
+   * peers nor displace their bytes.
    */
   shared(ip: string): Shared {
     const { byAddress, slices, buffers } = this.#of(ip);

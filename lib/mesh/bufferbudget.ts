@@ -1,6 +1,6 @@
 // Memory budget of all connections: unfinished messages, waiting gossip and unsent bytes. Above it, a connection of the address
 // that holds most is closed, so that one host cannot displace the connections of others, however many it opens. Handshakes of
-// strangers have a budget of their own: those who hold it displace no peers.
+// strangers have a separate budget, so that they cannot displace peers.
 
 import type { Limit } from "../sys/limit.ts";
 
@@ -15,15 +15,16 @@ export const MAX_BUFFERED_OF_ONE = 32 * 1024 * 1024;
 /** Bytes for the handshakes of all strangers: 32 kB for each. */
 const MAX_OF_STRANGERS = 16 * 1024 * 1024;
 /**
- * Bytes that one handshake may need, in protocol 1 with a password. Addresses that hold no more are equal: an honest handshake
- * takes milliseconds, so that the oldest one is closed, not one that happens to be longer.
+ * Maximum bytes of one handshake (protocol 1 with a password). Addresses that hold no more rank equal, and the oldest handshake among
+ * them is closed, not a longer one: an honest handshake takes milliseconds.
  */
 const WHOLE_HANDSHAKE = 512 * 1024;
 
-/** What a budget is for. */
+/** Purpose of a budget. */
 interface Use {
   /** Name of its limit. */
   readonly name: string;
+  /** Whose bytes, for messages. */
   readonly of: string;
   /** Addresses that hold less count as if they held this much. */
   readonly fair: number;

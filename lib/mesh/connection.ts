@@ -44,7 +44,7 @@ export interface ConnectionHost {
   readonly buffers: BufferBudget;
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
-  /** Return what a handshake with the host at `ip` shares with others. */
+  /** Return the shared resources for a handshake with the host at `ip`. */
   handshakes(ip: string, outbound: boolean): Shared;
   trusts(ip: string): boolean;
   /** Features for a host at `ip`, beside those that every peer has. */

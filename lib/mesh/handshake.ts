@@ -99,7 +99,7 @@ export class Handshake {
     send(concat([MAGIC, Uint8Array.of(minVersion, maxVersion)]));
   }
 
-  /** Bytes of memory for what was received and not taken. */
+  /** Bytes of memory for received data that is not consumed yet. */
   get held(): number {
     return this.#received.memory;
   }

@@ -10,7 +10,7 @@ export interface HandshakeHost {
   /** Of all handshakes of the same kind: those that we dialled do not wait for those of strangers. */
   readonly slices: Slices;
   begin(): Handshake;
-  /** So many bytes are in memory for it. This may stop it. */
+  /** Record the bytes that it holds in memory. May stop it. */
   buffered(bytes: number): void;
   agreed(agreement: Agreement): void;
   failed(error: Error): void;

@@ -127,7 +127,7 @@ test("info lines of the mesh are bounded, and those left out are counted", () =>
   expect(lines.slice(count)).toEqual([first, ...Array(256 - first.length).fill("a")]);
 });
 
-test("bytes of strangers' handshakes have a limit, at which the oldest goes; those of peers are among the peers' bytes", () => {
+test("bytes of strangers' handshakes are limited, and the oldest is closed; those of peers count as peers' bytes", () => {
   const { closed, strangers, open, buffers } = gate();
   const hold = (handshake: PendingHandshake, bytes: number) => {
     const pool = strangers.shared(handshake.remoteIp).buffers;
@@ -145,7 +145,7 @@ test("bytes of strangers' handshakes have a limit, at which the oldest goes; tho
   strangers.succeeded(open("10.0.1.1"));
   const peer = open("10.0.1.1");
   expect(hold(peer, 300 * kB)).toBe(buffers);
-  // Half of the room, from one address, and the other half from as many as there may be.
+  // One address holds half of the limit, and as many addresses as possible the other half.
   const one = Array.from({ length: 20 }, () => open("10.0.0.1"));
   for (const each of one) hold(each, 256 * kB);
   const many = Array.from({ length: 352 }, (_, i) => open(`10.1.${i >> 8}.${i & 255}`));
@@ -153,7 +153,7 @@ test("bytes of strangers' handshakes have a limit, at which the oldest goes; tho
   const limit = () => strangers.limits().find(({ name }) => name === "handshake-bytes");
   expect(limit()).toEqual({ name: "handshake-bytes", value: 16 * kB * kB, max: 16 * kB * kB, refused: 0 });
   expect(closed).toEqual([]);
-  // The address that holds most gives room, then the oldest of those that are equal: not the one that needs more.
+  // First the address with most bytes is closed, then the oldest of equal ones, not the longest.
   const honest = open("10.0.2.1");
   hold(honest, 256 * kB);
   expect(closed.splice(0)).toEqual(one.slice(0, 1));

@@ -173,7 +173,7 @@ test("what comes while a handshake waits is taken in order, and the rest of it i
   clock.advance(0);
   expect(agreements.map(({ rest }) => [...rest])).toEqual([[7, 7, 7, 8, 8, 8]]);
   expect(stream).toEqual(["pause", "resume"]);
-  // The header, whose block is kept; a flag, the features and two pieces, which wait; all without the flag, once it was taken.
+  // The header, whose block is kept; then a flag, the features and two pieces, which wait; then all but the consumed flag.
   const waiting = held.splice(3).map((bytes, _, [first = 0]) => bytes - first);
   expect(held).toEqual([7, BLOCK, BLOCK + 1]);
   expect(waiting).toEqual([0, 3, 6, 5]);

@@ -18,7 +18,7 @@ export interface TargetReport {
   Peer?: { Name: string; NickName: string };
 }
 
-/** Return the named peers that were refused, and whether others may still connect. */
+/** Return the refused peers among those given by the user, and whether others may still connect. */
 export function refusedTargets(named: readonly NamedTarget[]) {
   const targets = named.map(targetState);
   const peers = targets.flatMap(({ State, Target: name, Reason: reason, Advice: remedy }) =>
