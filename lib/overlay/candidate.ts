@@ -22,7 +22,7 @@ export interface CandidateConnection extends OverlayConnection {
   readonly route: Route | undefined;
   /** Bytes of payload that the path carries, as tested; undefined where no test has passed. */
   readonly pathMtu?: number | undefined;
-  /** UDP port of the peer's datagrams; undefined where none has come, or where the overlay cannot tell. */
+  /** Source UDP port of the peer's datagrams; undefined before the first, or if the overlay does not know it. */
   readonly remotePort?: number | undefined;
   /** Another overlay's frames do not get through any more: test whether the path MTU has shrunk. */
   suspect?(): void;

@@ -1,8 +1,8 @@
 // Graceful restart: the kernel goes on forwarding to a peer for a while after its connection is lost. Its router may only
-// be restarting (an upgrade), while its kernel forwards as before. Another way is taken only once it has existed for HOLD_MS:
+// be restarting (an upgrade), while its kernel forwards as before. An alternative route is used only once it has existed for HOLD_MS:
 // other peers that lost the peer at the same moment take a while to say so, and a router that starts reaches one neighbour
-// before the next. Frames from the peer's address are accepted for GRACE_MS whichever way ours take: the peer decides by its
-// own clock when to leave the old way. Pure: tables in, tables out.
+// before the next. Frames from the peer's address are accepted for GRACE_MS whichever route ours take: the peer decides by its
+// own clock when to leave the old route. Pure: tables in, tables out.
 import type { IPv4 } from "../address/ipv4.ts";
 import type { ForwardingTable } from "./datapath/contents.ts";
 import { type Hops, SLEEVE } from "./datapath/maps.ts";
@@ -11,21 +11,21 @@ import { type Hops, SLEEVE } from "./datapath/maps.ts";
 export const GRACE_MS = 60_000;
 /** Longer than it takes to hear what neighbours have lost; short beside the time until a broken path is noticed. */
 export const HOLD_MS = 1_000;
-/** Most lost neighbours whose frames are accepted without forwarding to them: a peer may change its address often. */
+/** Maximum number of lost neighbours whose frames are still accepted: a peer may change its address often. */
 export const MAX_LOST_NEIGHBOURS = 1_024;
 
 /** A peer whose route is gone; times in ms. */
 interface Gone {
   readonly since: number;
-  /** Since when another way has existed. */
+  /** When the present alternative route appeared. */
   readonly otherSince: number | undefined;
   readonly until: number;
 }
 
 export class GracefulRestart {
-  /** Peers whose route is gone and kept, by their numbers. */
+  /** Peers whose lost route is kept, by number. */
   readonly #gone = new Map<number, Gone>();
-  /** Addresses of lost neighbours, and until when their frames are accepted, in ms; the first expires first. */
+  /** Lost neighbours by address, with the time in ms until which their frames are accepted; in order of expiry. */
   readonly #lostNeighbours = new Map<IPv4, number>();
   #last: ForwardingTable;
 
@@ -87,7 +87,7 @@ export class GracefulRestart {
   }
 }
 
-/** Return how long a lost route is kept; `other`: there is another way. */
+/** Return how long a lost route is kept; `other`: whether there is an alternative. */
 function goneAt(now: number, before: Gone | undefined, other: boolean): Gone {
   const since = before?.since ?? now;
   const otherSince = other ? (before?.otherSince ?? now) : undefined;

@@ -198,7 +198,7 @@ export class SwitchedConnection implements OverlayConnection {
     return [...(missing ?? []), ...there.map(({ name, port }) => [name, notOffered(port)] as const)];
   }
 
-  /** An overlay that is not heard, of a peer whose datagrams by another one come from another port than ours. */
+  /** Return the trouble of a silent overlay if the peer's datagrams by another overlay come from a port that is not ours. */
   #otherPort({ port, trouble }: Candidate): OverlayTrouble | undefined {
     if (trouble !== undefined && trouble.cause !== "silent") return undefined;
     for (const { connection, port: ours } of this.#candidates) {

@@ -58,7 +58,7 @@ test("what this host itself refuses to send ends nothing: said in status, left, 
   expect(a.log).not.toContain("unexpected error");
 }, 300_000);
 
-test("hosts with different ports go by sleeve, and both say why", async () => {
+test("hosts with different ports use sleeve, and both report why", async () => {
   hosts = await Hosts.create("prt", 2);
   const [a, b] = [hosts.host(1), hosts.host(2)];
   await a.weave("launch", "--ipalloc-init=consensus=2");

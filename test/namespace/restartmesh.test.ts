@@ -1,5 +1,5 @@
-// A router restarts in a mesh of three and reaches one neighbour before the other. Pods lose nothing, although the hosts
-// change to another way, and back, at different times.
+// A router restarts in a mesh of three and reaches one neighbour before the other. Pods lose no packet, although the hosts
+// switch to the alternative route and back at different times.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { eventually, type Host, Hosts } from "../support/hosts.ts";
 import { addPod, answers, type Pod, podCommand } from "../support/pods.ts";
@@ -64,7 +64,7 @@ test.each([
     await stream.sends(2 * RATE);
     await launch(host, c.ip, other.ip);
     await connections(c, 2);
-    // Both ends change to the way by the third host within this.
+    // Both ends switch to the route by the third host within this.
     await stream.sends(3 * RATE);
     await other.must(["nft", "delete", "table", "ip", "apart"]);
     await host.weave("connect", other.ip);

@@ -77,7 +77,7 @@ describe("when a neighbour is suddenly gone", () => {
     expect({ ...plain(merged), neighbours: [] }).toEqual({ ...plain(around), neighbours: [] });
   });
 
-  test("its frames are accepted as long as it may send them, whichever way ours take", () => {
+  test("its frames are accepted for the grace period, whichever route ours take", () => {
     const restart = new GracefulRestart(whole);
     for (const now of [0, HOLD_MS, GRACE_MS - 1])
       expect([...restart.merge(around, now).neighbours].sort()).toEqual([B, D]);
@@ -86,7 +86,7 @@ describe("when a neighbour is suddenly gone", () => {
     expect(restart.next).toBeUndefined();
   });
 
-  test("another way that it is reached by when it starts again waits as long", () => {
+  test("an alternative that appears later is held back as long", () => {
     const restart = new GracefulRestart(whole);
     restart.merge(withoutB, 0);
     expect(restart.merge(around, 10_000).routes).toEqual(whole.routes);
@@ -95,14 +95,14 @@ describe("when a neighbour is suddenly gone", () => {
     expect(restart.merge(around, 10_000 + HOLD_MS).routes).toEqual(around.routes);
   });
 
-  test("a way that comes and goes makes nothing last longer", () => {
+  test("an alternative that comes and goes does not extend the grace period", () => {
     const restart = new GracefulRestart(whole);
     for (let now = 0; now < GRACE_MS; now += HOLD_MS / 2)
       expect(restart.merge(now % HOLD_MS === 0 ? withoutB : around, now).routes).toEqual(whole.routes);
     expect(plain(restart.merge(around, GRACE_MS))).toEqual(plain(around));
   });
 
-  test("a neighbour whose address changes all the time leaves a bounded number of them", () => {
+  test("a neighbour that keeps changing its address leaves a bounded number of entries", () => {
     const restart = new GracefulRestart(nothing);
     for (let i = 0; i < 2 * MAX_LOST_NEIGHBOURS; i++) restart.merge(table([[2, B + 16 + i]], {}), i);
     expect(restart.merge(table([[2, B]], {}), 5_000).neighbours.size).toBe(MAX_LOST_NEIGHBOURS + 1);

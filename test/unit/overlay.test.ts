@@ -202,7 +202,7 @@ describe("a forwarder of the fast datapath", () => {
     expect([seen.looked, seen.answered]).toEqual([1, 1]);
   });
 
-  test("of a peer that acknowledges: asked for heartbeats, it acknowledges those of which it saw the last only", () => {
+  test("asked for heartbeats, it acknowledges a burst of which it saw only the last", () => {
     const { subject, seen, clock, heartbeat } = established(true);
     const ask = () => subject.control(CONTROL.anyHeartbeats);
     clock.advance(SLOW_HEARTBEAT_MS);
@@ -214,7 +214,7 @@ describe("a forwarder of the fast datapath", () => {
     expect([seen.acknowledged, seen.answered]).toEqual([2, 2]);
     clock.advance(SLOW_HEARTBEAT_MS);
     subject.heartbeat(heartbeat);
-    // None that is still unanswered came so long ago.
+    // No unanswered heartbeat is that old.
     clock.advance(SLOW_HEARTBEAT_MS - 1_000);
     ask();
     expect([seen.acknowledged, seen.answered]).toEqual([2, 3]);
@@ -385,7 +385,7 @@ describe("the switch between overlays", () => {
     const events: string[] = [];
     /** What tests of each overlay have found, in bytes. */
     const measured = new Map<string, number>();
-    /** UDP ports that datagrams of the peer come from, by overlay. */
+    /** Source UDP ports of the peer's datagrams, by overlay. */
     const heardFrom = new Map<string, number>();
     const named: NamedOverlay[] = overlays.map((name) => ({
       name,
@@ -473,7 +473,7 @@ describe("the switch between overlays", () => {
     expect(events.filter((event) => event === "changed").length).toBe(3);
   });
 
-  test("knows a peer with another --port by the port of its datagrams, where the better one is not heard", () => {
+  test("reports a peer with another --port by its source port while the better overlay is silent", () => {
     const { connection, params, heardFrom } = prepare("fastdp sleeve", ["fastdp", "sleeve"]);
     params.get("sleeve")?.established();
     heardFrom.set("sleeve", 6_784);

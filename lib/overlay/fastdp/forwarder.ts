@@ -161,7 +161,7 @@ export class Forwarder implements CandidateConnection {
     if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
-      // Of those that came while we were busy the last is seen only, which then followed no other closely.
+      // Of several heartbeats that came while we were busy, only the last was seen, without one close before it.
       if (this.params.clock.now() - this.#lastUnanswered < ACKNOWLEDGED_MS) this.#acknowledgeTheirs();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }

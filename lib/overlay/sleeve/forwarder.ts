@@ -122,7 +122,7 @@ export class SleeveForwarder implements OverlayConnection {
     return this.usable ? this.#path.measured : undefined;
   }
 
-  /** UDP port that heartbeats of the peer come from. */
+  /** Source UDP port of the peer's heartbeats. */
   get remotePort(): number | undefined {
     return this.#acknowledgedTheirs ? this.#remote?.port : undefined;
   }

@@ -8,7 +8,7 @@ import { MAC_VALUE } from "../maps.ts";
 import { redirectToSleeve, sendToHops } from "./emit.ts";
 import { DELIVERED, type ProgramConfig, type ProgramMaps, STACK, UNMARKED } from "./layout.ts";
 
-/** Let frames pass that a program has handed to the bridge, with the flow cache's marks; others go on. */
+/** Pass frames that a program has handed to the bridge, with the flow cache's marks; fall through for others. */
 export function passDelivered(asm: Assembler, { flow }: ProgramConfig): void {
   if (flow) {
     const marks = CLEAR.imm | PATH_MARK.imm;
@@ -42,7 +42,7 @@ export function deliver(asm: Assembler, maps: ProgramMaps, config: ProgramConfig
   sendToHops(asm, maps, config, "broadcast-sleeve", isPort);
   asm.label("accept");
   if (isPort) {
-    // The packet filter has not seen it as a packet of a container.
+    // The packet filter has not judged it as a packet of a container.
     if (config.flow) clearMarks(asm, MAY_CACHE);
     verdict(asm, TC_ACT.OK);
   } else {
