@@ -1,4 +1,4 @@
-// Several hosts on one machine, by the commands of the manual: namespaces with folders of their own.
+// Several hosts on one machine, with the commands of the manual: network namespaces with separate directories.
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,7 +12,7 @@ test("the commands of the manual connect two hosts, and remove them again", asyn
   const removal = Array.from(section.matchAll(/`(ip netns [^`]*)`/g), ([, command = ""]) => command);
   expect([shown.length > 10, removal.length]).toEqual([true, 2]);
   const folder = mkdtempSync(join(tmpdir(), "weave-several-"));
-  // Folders of this machine, and names of its namespaces, are left alone.
+  // Leaves directories and namespace names of this machine alone.
   const apart = ["/run", "/var/lib"].map(
     (path, i) => `mkdir ${folder}/${i}; mount --bind ${folder}/${i} ${path}`,
   );
