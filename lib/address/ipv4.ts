@@ -35,7 +35,7 @@ function fault(text: string): string {
 /** Whether a text can only be meant as an address; digits alone may be a name, or begin an ID in hexadecimal. */
 export const resemblesIPv4 = (text: string): boolean => /^[\d.]*\.\d[\d.]*$/.test(text);
 
-/** Four numbers up to 255 (RFC 6943, 3.1.1: the strict form). A leading zero is octal to some programs. */
+/** The strict form of RFC 6943, 3.1.1. No leading zeros: some programs read these as octal. */
 const OCTET = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 const DOTTED_DECIMAL = new RegExp(`^${OCTET}(?:\\.${OCTET}){3}$`);
 

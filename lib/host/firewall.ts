@@ -172,7 +172,7 @@ export function firewallTable(settings: FirewallSettings): Table {
 
 interface Contents {
   readonly requests: readonly Request[];
-  /** What they make; read from them only where there is a table to compare with. */
+  /** The table that the requests make; decoded only if there is a table to compare with. */
   readonly state: () => TableState;
 }
 

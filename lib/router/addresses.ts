@@ -136,7 +136,7 @@ export async function startAddresses(
   scope.use("address allocation", allocator);
   mesh.listen({ peersGone: (peers) => allocator.peersGone(peers) });
   if (options.allocates) mesh.guard(allocator.gate);
-  // Where there is nothing to look at, the thread is started once the router has its peers: that takes 30 ms of a processor.
+  // Without containers, the thread starts once the router has its peers: starting it takes 30 ms of CPU time.
   const noContainers = () => containerPorts(context.route).length === 0;
   const sighting = noContainers() ? NONE : await scope.wait(work.attached());
   const warming = clock.after(STARTED_MS, () => work.warm());

@@ -18,7 +18,7 @@ const RETRY_MS = 5_000;
 
 /** What it acts on; known once these parts have started. */
 export interface MtuParts {
-  /** Reconcile the kernel state that depends on it before it changes. */
+  /** Reconcile the kernel state that depends on it, before it changes. */
   check(): void;
   /** Reconcile the kernel state that depends on it. Throws the kernel's error. */
   reconcile(): void;
@@ -58,7 +58,7 @@ export class RouterMtu {
   /** Containers may not have been told yet: their links may have one of these MTUs. */
   readonly #due = new Set<number>();
   readonly #again: Soon;
-  /** The host's kernel state may have another MTU than it should. That of a start is made with ours. */
+  /** The host's kernel state may have a wrong MTU. A start creates it with ours. */
   #unapplied = false;
   /** The bridge has borne our alias. */
   #hasTold: boolean;

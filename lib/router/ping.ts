@@ -44,7 +44,7 @@ const ArrivedSchema = v.object({
   route: v.optional(arrivedSchema),
   fastdp: v.optional(arrivedSchema),
   sleeve: v.optional(arrivedSchema),
-  /** The overlay of the peer's way back, and those that stand by there. */
+  /** The overlay of the peer's path back, and its standby overlays. */
   by: v.optional(v.string()),
   standby: v.optional(v.array(v.string())),
 });
@@ -237,7 +237,7 @@ export class Pinger {
     }
   }
 
-  /** Wait until a peer has an overlay, too: either end of a new connection has it when it has heard of the other's datagrams. */
+  /** Wait until the peer, too, has established an overlay: each end of a new connection does so when it hears the other. */
   async #readyThere(peer: PeerName, overlay: string, question: object): Promise<void> {
     for (let left = TRIES - 1; left > 0; left--) {
       const there = await this.#arrived(peer, { ...question, more: true }, ASK_MS);

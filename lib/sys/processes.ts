@@ -11,7 +11,7 @@ export function processIds(): string[] {
   }
 }
 
-/** Return whether a process is stopped, by a signal or a debugger: "T" and "t" of proc_pid_status(5). */
+/** Return whether a process is stopped by a signal ("T" in proc_pid_status(5)) or a debugger ("t"). */
 export const isStopped = (pid: string | number): boolean =>
   /^State:\s+[Tt]/m.test(textOf(`/proc/${pid}/status`));
 

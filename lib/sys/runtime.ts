@@ -13,7 +13,7 @@ export const ENGINE_OPTIONS = {
   BUN_JSC_thresholdForJITAfterWarmUp: "2000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
-  // Bytes of the heap before the first collection: with the engine's 8 MiB, a start collects twice, and frees hardly anything.
+  // Heap size in bytes at the first collection: with the default of 8 MiB, a start collects twice and frees hardly anything.
   BUN_JSC_largeHeapSize: "16777216",
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
   BUN_GC_TIMER_INTERVAL: "30000",

@@ -19,9 +19,9 @@ const INSIDE = "WEAVE_SOAK_INSIDE";
 const HOUR_MS = 3_600_000;
 const SAMPLE_MS = 60_000;
 /**
- * So many of STEPS steps restart a program; never one of host 1, whose samples are one series. A router's memory grows over the
- * first 250 or so restarts of its peers, and over the first containers and policies (compilers, allocator): half of the steps
- * of the warm-up restart routers, the others are as after it, and they have no pauses, so that it has as many as hours after it.
+ * Number of STEPS steps that restart a program; never one of host 1, whose samples are one series. A router's memory grows over the
+ * first 250 or so restarts of its peers, and over the first containers and policies (compilers, allocator). In the warm-up, half of
+ * the steps therefore restart routers, and steps follow each other without a pause.
  */
 const RESTARTS = { warmUp: 20, after: 1 } as const;
 const STEPS = 40;

@@ -5,7 +5,7 @@
 import { monotonicNow } from "../../lib/sys/clocks.ts";
 import { EVERY_MS, FLOW_PORT, NEW_LABEL, type Seen, type Target, TCP_LABEL } from "./flowprobe.ts";
 
-/** Datagrams from new ports are sent every so many times. */
+/** Send a datagram from a new port once in this many rounds. */
 const NEW_EVERY = 3;
 /** A connection that nothing comes back by for this long begins anew. */
 const SILENT_MS = 1_500;

@@ -4,7 +4,7 @@ export const FLOW_PORT = 7_000;
 export const EVERY_MS = 8;
 /** The label of targets that are sent to by TCP. */
 export const TCP_LABEL = "tcp";
-/** The label of targets that are sent to from a new port each time. */
+/** Label of targets to which each datagram comes from a new port. */
 export const NEW_LABEL = "new";
 
 export type Target = readonly [label: string, address: string, port: number];

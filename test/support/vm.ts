@@ -227,9 +227,9 @@ const VM_TIMEOUT_MS = 700_000;
 export const VM_TEST_TIMEOUT_MS = VM_TIMEOUT_MS + 60_000;
 
 /**
- * A command line that runs another ahead of the other programs of a busy machine. A guest that waits for its processor goes on
- * counting the time: its timers, time-outs and looks cost the processor time that it then lacks, twice what the script needs.
- * Where sessions are scheduled as groups (sched(7), autogroup), the nice value of a process counts within its session alone.
+ * Command prefix that gives a command priority on a busy machine. A guest's clock runs on while it waits for a processor: its timers,
+ * time-outs and polling then cost twice the CPU time that the script needs. With autogroup (sched(7)), the nice value of a process
+ * counts only within its session.
  */
 const AHEAD = [...["setsid", "sh", "-c"], 'echo -10 > /proc/self/autogroup; exec nice -n -10 "$@"', "sh"];
 

@@ -152,7 +152,7 @@ test("links take more before the network carries it; what is no more changes not
   expect([take(), mtu.link]).toEqual([[], 1376]);
   await mtu.accept(1450);
   expect(take()).toEqual([
-    // What others have changed is put right before what is wanted changes.
+    // Foreign changes are repaired before the desired state changes.
     "check",
     "raised 1376 1450",
     "reconcile",

@@ -126,7 +126,7 @@ test("a result is of the path in use first, then of those that stand by", async 
   ]);
 });
 
-test("an overlay that stands by is tried once the peer has it, too, or after three looks, 700 ms apart", async () => {
+test("a standby overlay is probed once the peer has it too, or after three checks 700 ms apart", async () => {
   for (const looks of [0, 1, 3, 9]) {
     let ready = looks;
     const { subject, runs, clock, asked } = pinger(1, async (_peer, what) =>

@@ -75,7 +75,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
 
   difference(wanted: readonly IptablesMatch[], found: Found): Wrong[] {
     return found.flatMap(([table, forwarding]) => {
-      // To compare with only: making them takes 1 ms of a start.
+      // Needed for the comparison only; building them takes 1 ms of a start.
       const wrong = forwardingDifference(forwarding.rules ? table.rules(wanted) : [], forwarding);
       const object = `chain ${FORWARDING_CHAIN} of ${table.name}`;
       const put = () => (forwarding.drops ? table.accept(wanted) : table.remove());
