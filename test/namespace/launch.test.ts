@@ -282,7 +282,7 @@ test("and after all that, a launch succeeds", async () => {
   expect(await host.weave("launch", "--ipalloc-init=consensus=1")).toStartWith("weave is running");
 });
 
-test("a start over the bridge of the router before, where no container is attached, starts no thread for containers", async () => {
+test("a start with the previous bridge but no attached container starts no thread for containers", async () => {
   for (let i = 0; i < 2; i++) {
     await host.weave("stop");
     await host.weave("launch", "--ipalloc-init=consensus=1");
