@@ -11,6 +11,7 @@ import {
   clsactReplace,
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
+import { sourcePorts } from "../flowcache/pathto.ts";
 import { requireKernel } from "./links.ts";
 import type { DatapathMaps } from "./maps.ts";
 import { egressProgram } from "./programs/egress.ts";
@@ -110,7 +111,9 @@ export class Hooks implements Resource<Desired, Observed, HookChange> {
     );
     const stale = port !== tap && bpfFilterList(this.nl, tap, "egress").some(({ ours }) => ours);
     const { flow } = this;
-    return { config: { self, port, tap, ...(flow && port !== tap && { flow }) }, indexes, ids, stale };
+    // Packets of the flow cache have the source ports that the kernel would choose.
+    const cached = flow && port !== tap && { flow, sourcePorts: sourcePorts() };
+    return { config: { self, port, tap, ...cached }, indexes, ids, stale };
   }
 
   difference({ links: { tap } }: Desired, { config, indexes, ids, stale }: Observed): HookChange[] {

@@ -4,6 +4,7 @@
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
 import { lookup } from "../../bpf/emit.ts";
 import { SKB } from "../../bpf/skbuff.ts";
+import { sysctlGet } from "../../host/sysctl.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
 import { completeHeaders, makeRoom } from "./encapsulate.ts";
 import {
@@ -20,9 +21,22 @@ import {
 import { HEADERS, OUT } from "./maps.ts";
 import { OUTER } from "./outer.ts";
 
+const IPV4 = 20;
 const SOURCE_PORT = HEADERS.ethernet + 20;
-/** Linux's default range of VXLAN source ports (ip_local_port_range); the hash of the flow selects one (udp_flow_src_port). */
-const SOURCE_PORTS = { first: 32_768, count: 60_999 - 32_768 } as const;
+/** Range of VXLAN source ports; the hash of the flow selects one (udp_flow_src_port). */
+export interface SourcePorts {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Linux's default. */
+const USUAL: SourcePorts = { first: 32_768, count: 60_999 - 32_768 };
+
+/** Return the range of this network namespace. */
+export function sourcePorts(): SourcePorts {
+  const [first = 0, last = 0] = sysctlGet("net/ipv4/ip_local_port_range")?.split(/\s+/).map(Number) ?? [];
+  return first > 0 && last > first ? { first, count: last - first } : USUAL;
+}
 
 /**
  * STACK.since = when the kernel last chose the path to the neighbour in r8 (ns); 0 if the frame must take the slow path. Marks a frame
@@ -34,7 +48,8 @@ export function findPathTo(asm: Assembler, maps: FlowProgramMaps): void {
   asm.jumpIf(R1, "ne", { imm: 0 }, "path-none").load("u32", R1, R6, SKB.mark);
   // Routes may depend on the mark.
   asm.alu("and", R1, { imm: ~MAY_CACHE.imm }).jumpIf(R1, "ne", { imm: 0 }, "path-none");
-  loadPacket(asm, HEADERS.ethernet, "path-none");
+  // As much as makeRoom() needs.
+  loadPacket(asm, HEADERS.ethernet + IPV4, "path-none");
   asm
     .load("u16", R1, R2, 12)
     .jumpIf(R1, "ne", ETHERTYPE_IPV4, "path-none")
@@ -56,14 +71,19 @@ export function findPathTo(asm: Assembler, maps: FlowProgramMaps): void {
 }
 
 /** Send the frame if findPathTo() found a path, or fall through. r7: the network identifier, r8: the neighbour's address. */
-export function sendOnPath(asm: Assembler, maps: FlowProgramMaps, neighbours: { readonly fd: number }): void {
+export function sendOnPath(
+  asm: Assembler,
+  maps: FlowProgramMaps,
+  neighbours: { readonly fd: number },
+  ports: SourcePorts = USUAL,
+): void {
   asm
     .load("u64", R1, FP, STACK.since)
     .jumpIf(R1, "eq", { imm: 0 }, "path-slow")
     .store("u32", FP, STACK.remote, R8);
   lookup(asm, maps.to.fd, STACK.remote);
   asm.jumpIf(R0, "eq", { imm: 0 }, "path-slow").mov(R9, R0);
-  loadSourcePort(asm);
+  loadSourcePort(asm, ports);
   makeRoom(asm, "path-slow", "path-drop");
   asm
     .load("u64", R1, R2, 0)
@@ -98,7 +118,7 @@ export function sendOnPath(asm: Assembler, maps: FlowProgramMaps, neighbours: { 
 }
 
 /** STACK.value = the source port that the kernel would choose for the flow, in network byte order. */
-function loadSourcePort(asm: Assembler): void {
+function loadSourcePort(asm: Assembler, { first, count }: SourcePorts): void {
   asm
     .load("u32", R0, R6, SKB.hash)
     .jumpIf(R0, "ne", { imm: 0 }, "path-hashed")
@@ -110,9 +130,9 @@ function loadSourcePort(asm: Assembler): void {
     .alu("xor", R0, R1)
     .alu("lsh", R0, { imm: 32 })
     .alu("rsh", R0, { imm: 32 })
-    .alu("mul", R0, { imm: SOURCE_PORTS.count })
+    .alu("mul", R0, { imm: count })
     .alu("rsh", R0, { imm: 32 })
-    .add(R0, { imm: SOURCE_PORTS.first })
+    .add(R0, { imm: first })
     .bigEndian(R0, 16)
     .store("u16", FP, STACK.value, R0);
 }

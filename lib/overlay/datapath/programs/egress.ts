@@ -39,7 +39,7 @@ export function egressProgram(maps: ProgramMaps, config: ProgramConfig): Uint8Ar
     asm.mov(R7, R1).mov(R8, R3);
     findPathTo(asm, config.flow);
     recordFlow(asm, config.flow, config.port);
-    sendOnPath(asm, config.flow, maps.neighbours);
+    sendOnPath(asm, config.flow, maps.neighbours, config.sourcePorts);
     asm.mov(R1, R7).mov(R3, R8);
   }
   setTunnelKey(asm, maps, R3);

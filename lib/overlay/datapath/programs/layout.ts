@@ -3,6 +3,7 @@
 // destination peer (bits 12–23), as in the original's fast datapath. Frames for sleeve leave by the TAP link, behind a
 // tag: the numbers of source and destination (peerid.ts).
 import type { FlowProgramMaps } from "../../flowcache/flow.ts";
+import type { SourcePorts } from "../../flowcache/pathto.ts";
 import { type DatapathMaps, SLEEVE } from "../maps.ts";
 
 export interface ProgramConfig {
@@ -16,6 +17,8 @@ export interface ProgramConfig {
   readonly callbacks?: boolean;
   /** The flow cache's, where there is one. */
   readonly flow?: FlowProgramMaps | undefined;
+  /** Those of VXLAN packets; Linux's default, unless given. */
+  readonly sourcePorts?: SourcePorts;
 }
 
 export type ProgramMaps = { readonly [name in keyof DatapathMaps]: { readonly fd: number } };
