@@ -38,6 +38,8 @@ const SOURCE_REGISTER = 0x08;
 const MODE_IMM = 0x00;
 const MODE_MEM = 0x60;
 const MODE_ATOMIC = 0xc0;
+/** BPF_CMPXCHG. */
+const COMPARE_EXCHANGE = 0xf1;
 const PSEUDO_MAP_FD = 1;
 const PSEUDO_FUNC = 4;
 
@@ -145,6 +147,11 @@ export class Assembler {
   /** *(u64 *)(base + offset) += value, atomically. */
   atomicAdd(base: Register, offset: number, value: Register): this {
     return this.#emit(STX | MODE_ATOMIC | SIZE.u64, base, value, offset, 0);
+  }
+
+  /** r0 = *(u64 *)(base + offset), which is value from now on if it was r0, atomically. */
+  compareExchange(base: Register, offset: number, value: Register): this {
+    return this.#emit(STX | MODE_ATOMIC | SIZE.u64, base, value, offset, COMPARE_EXCHANGE);
   }
 
   /** dst = the map behind an open fd. Takes two instruction slots. */

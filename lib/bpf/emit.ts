@@ -33,12 +33,12 @@ export function lookup(asm: Assembler, mapFd: number, key: number): void {
   asm.call("map_lookup_elem");
 }
 
-/** Set the entry for the key at `key` to the value at `value`. */
-export function update(asm: Assembler, mapFd: number, key: number, value: number): void {
+/** Set the entry for the key at `key` to the value at `value`; r0 = 0, or an error of the flags. */
+export function update(asm: Assembler, mapFd: number, key: number, value: number, flags = 0): void {
   asm.loadMap(R1, mapFd);
   stackAddress(asm, R2, key);
   stackAddress(asm, R3, value);
-  asm.mov(R4, { imm: 0 }).call("map_update_elem");
+  asm.mov(R4, { imm: flags }).call("map_update_elem");
 }
 
 /** Set the frame's mark; from a register, as kernels before 6.4 take no constant there. */

@@ -83,10 +83,10 @@ test("the flow cache's programs are what they were", () => {
     departure: digest(departureProgram(flow, 6784)),
     confirm: digest(confirmProgram(flow)),
   }).toEqual({
-    egress: "521 00a67eeb7ce42bbf",
+    egress: "521 a4bef64571e7c9bf",
     ingress: "325 cc68ca13953c4229",
     port: "451 731dcb1d030df0a8",
-    arrival: "663 c3f8f9486e0f8862",
+    arrival: "833 2a02f440a1324724",
     departure: "219 489536ee6a98fba9",
     confirm: "264 fbcb7951bff26158",
   });

@@ -137,6 +137,26 @@ describe.if(isRoot)("the programs of the flow cache", () => {
   const encapsulated = (inner: Uint8Array, tos = 0, from = SELF, to = PEER) =>
     new Uint8Array([...outer(inner, tos, from, to), ...inner]);
 
+  /** The packet with another byte, and the sum of its outer IP header right again. */
+  function altered(bytes: Uint8Array, at: number, value: number): Uint8Array {
+    const frame = bytes.with(at, value);
+    const header = frame.subarray(14, 34);
+    header.set([0, 0], 10);
+    new DataView(frame.buffer).setUint16(24, ~checksum(header) & 0xffff);
+    return frame;
+  }
+
+  /** Packets that the kernel drops, or mends first. */
+  const UNSOUND: readonly [string, (frame: Uint8Array) => Uint8Array][] = [
+    ["a wrong sum of the IP header", (frame) => frame.with(25, (frame[25] ?? 0) ^ 1)],
+    ["a checksum of UDP", (frame) => frame.with(41, 1)],
+    ["a shorter IP packet than the frame", (frame) => altered(frame, 17, (frame[17] ?? 0) - 1)],
+    ["a longer IP packet than the frame", (frame) => altered(frame, 17, (frame[17] ?? 0) + 1)],
+    ["a shorter UDP datagram than the packet", (frame) => frame.with(39, (frame[39] ?? 0) - 1)],
+    ["a longer UDP datagram than the packet", (frame) => frame.with(39, (frame[39] ?? 0) + 1)],
+    ["a value in the reserved byte of VXLAN", (frame) => frame.with(49, 1)],
+  ];
+
   /** What is cached, unless it is old on purpose, and when it was. */
   let fresh: { cache: () => void; at: bigint } | undefined;
   const cached = (at: bigint | undefined, cache: () => void) => {
@@ -193,16 +213,29 @@ describe.if(isRoot)("the programs of the flow cache", () => {
     return bytes;
   }
 
-  /** Record the path from the neighbour as the slow path does. */
-  function noteFrom(changes: { at?: bigint; generation?: number; link?: number; to?: number } = {}): void {
+  interface Path {
+    readonly at?: bigint;
+    readonly noted?: bigint;
+    readonly generation?: number;
+    readonly link?: number;
+    readonly to?: number;
+    readonly sender?: number;
+    readonly ttl?: number;
+  }
+
+  /** Note the path from the neighbour as the slow path does. */
+  function noteFrom(changes: Path = {}): void {
     const { at = monotonicNow() - TICK_NS, generation = GENERATION, link = LINK, to = 1 } = changes;
+    const { noted = at, sender = 6, ttl = 64 } = changes;
     const bytes = new Uint8Array(FROM.size);
     const view = new DataView(bytes.buffer);
     view.setBigUint64(FROM.at, at, true);
-    view.setBigUint64(FROM.noted, at, true);
+    view.setBigUint64(FROM.noted, noted, true);
     view.setUint32(FROM.generation, generation, true);
     view.setUint32(FROM.link, link, true);
     bytes.set([10, 99, 0, to], FROM.destination);
+    bytes.set([6, 6, 6, 6, 6, sender], FROM.sender);
+    bytes[FROM.ttl] = ttl;
     maps.from.set(NEIGHBOUR, bytes);
     cached(changes.at, () => noteFrom(changes));
   }
@@ -289,11 +322,14 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(hex(frame)).toBe(hex(packet()));
     });
 
-    const changed = (at: number, value: number) => {
-      const frame = from();
-      frame[at] = value;
-      return frame;
-    };
+    const changed = (at: number, value: number) => altered(from(), at, value);
+
+    test.each(UNSOUND)("takes the slow path: %s", (_what, change) => {
+      cacheIn();
+      const { verdict, frame } = testRun(arrive, change(from()));
+      expect(verdict).not.toBe(REDIRECT);
+      expect(hex(frame)).toBe(hex(change(from())));
+    });
 
     test.each<[string, () => Uint8Array]>([
       ["congestion experienced outside", () => from(packet(), 3)],
@@ -378,7 +414,21 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(hex(frame)).toBe(hex(packet(changes)));
     });
 
-    test("takes the slow path: another EtherType", () => {
+    test("has a source port of the range that the kernel would choose from", () => {
+      const narrow = { first: 20_000, count: 3 };
+      const links = { self: SELF, port: LINK, tap: LINK, callbacks: true };
+      const program = loadProgram(
+        "egress",
+        egressProgram(datapath, { ...links, flow: maps, sourcePorts: narrow }),
+      );
+      noteTo();
+      const { frame } = testRun(program, packet(SYN));
+      program.close();
+      expect(sourcePort(frame) - narrow.first).toBeLessThan(narrow.count);
+      expect(sourcePort(frame)).toBeGreaterThanOrEqual(narrow.first);
+    });
+
+    test("takes the slow path: another type of frame", () => {
       noteTo();
       const arp = packet(SYN).with(13, 6);
       expect(testRun(egress, arp).verdict).toBe(0);
@@ -415,19 +465,24 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       expect(field(IN.since)).toBe(verdict === REDIRECT ? at : 0n);
     });
 
-    test.each<[string, Parameters<typeof noteFrom>[0], () => Uint8Array]>([
+    test.each<[string, Path, () => Uint8Array]>([
       ["an old path", { at: 1n }, syn],
       ["a path of another generation", { generation: 6 }, syn],
       ["a path by another link", { link: 77 }, syn],
       ["a path to another address", { to: 77 }, syn],
-      ["congestion experienced in the outer header", {}, () => syn(packet(SYN), 3)],
-      ["from a host that is no neighbour", {}, () => syn().with(29, 77)],
+      ["a path from another Ethernet address", { sender: 77 }, syn],
+      ["a path with another TTL", { ttl: 63 }, syn],
+      ...UNSOUND.map(
+        ([what, change]) => [what, {}, () => change(syn())] satisfies [string, object, () => Uint8Array],
+      ),
+      ["congestion experienced outside", {}, () => syn(packet(SYN), 3)],
+      ["of a host that is no neighbour", {}, () => altered(syn(), 29, 77)],
       ["for another peer", {}, () => encapsulated(packet(SYN), 0, PEER, SELF + 1)],
       ["from an address of another peer", {}, () => encapsulated(packet(SYN), 0, PEER + 1, SELF)],
       ["to an address that is not on this host", {}, () => syn(packet({ ...SYN, mac: 4 }))],
       ["another EtherType", {}, () => syn(packet(SYN).with(13, 6))],
     ])("takes the slow path: %s", (_what, entry, make) => {
-      noteFrom(entry?.at === undefined ? entry : { at: old() });
+      noteFrom(entry.at === undefined ? entry : { at: old() });
       const { verdict, frame } = testRun(arrive, make());
       expect(verdict).not.toBe(REDIRECT);
       expect(hex(frame)).toBe(hex(make()));
@@ -435,23 +490,38 @@ describe.if(isRoot)("the programs of the flow cache", () => {
 
     const path = () => {
       const view = new DataView((maps.from.get(NEIGHBOUR) ?? new Uint8Array(FROM.size)).buffer);
-      return { at: view.getBigUint64(FROM.at, true), link: view.getUint32(FROM.link, true) };
+      return {
+        at: view.getBigUint64(FROM.at, true),
+        link: view.getUint32(FROM.link, true),
+        noted: view.getBigUint64(FROM.noted, true),
+      };
     };
 
     test("records an unconfirmed path where none is known", () => {
       maps.from.delete(NEIGHBOUR);
       testRun(arrive, syn());
-      expect(path()).toEqual({ at: 0n, link: LINK });
+      expect(path()).toMatchObject({ at: 0n, link: LINK });
     });
 
     test("replaces a stale path by another link, but not a live one", () => {
       noteFrom({ link: 77 });
       const { at } = path();
       testRun(arrive, syn());
-      expect(path()).toEqual({ at, link: 77 });
+      expect(path()).toMatchObject({ at, link: 77 });
       noteFrom({ link: 77, at: old() });
       testRun(arrive, syn());
-      expect(path()).toEqual({ at: 0n, link: LINK });
+      expect(path()).toMatchObject({ at: 0n, link: LINK });
+    });
+
+    test("that may confirm a path keeps others from taking it over meanwhile", () => {
+      noteFrom({ at: old() });
+      const start = monotonicNow() - TICK_NS;
+      runOnce(arrive, syn());
+      expect(path().noted).toBeGreaterThanOrEqual(start);
+      const noted = monotonicNow() - TICK_NS;
+      noteFrom({ link: 77, at: old(), noted });
+      runOnce(arrive, syn());
+      expect(path()).toMatchObject({ link: 77, noted });
     });
   });
 });

@@ -22,7 +22,7 @@ import {
   STACK,
 } from "./flow.ts";
 import { HEADERS, IN } from "./maps.ts";
-import { OUTER, requireVxlan } from "./outer.ts";
+import { OUTER, requireVxlan, requireWhole } from "./outer.ts";
 import { deliverOnPath, findPathFrom } from "./pathfrom.ts";
 
 const PACKET_HOST = 0;
@@ -58,6 +58,7 @@ export function arrivalProgram(
   requireVxlan(asm, port, "pass");
   // The slow path copies congestion experienced to the inner header (RFC 6040).
   asm.load("u8", R1, R2, OUTER.tos).alu("and", R1, CE).jumpIf(R1, "eq", CE, "pass");
+  requireWhole(asm, "pass");
   requirePeers(asm, self);
   asm.load("u32", R1, R2, OUTER.source).bigEndian(R1, 32).store("u32", FP, STACK.remote, R1);
   lookup(asm, neighbours.fd, STACK.remote);

@@ -55,9 +55,18 @@ export const IN = {
 
 /**
  * Byte offsets in a value of `from`: when the slow path last accepted a packet of the neighbour by this path (0: not yet), when the path
- * was recorded, the generation at `at`, the link, and our address.
+ * was claimed, the generation at `at`, the link, our address, the Ethernet address of the sender, and the TTL.
  */
-export const FROM = { at: 0, noted: 8, generation: 16, link: 20, destination: 24, size: 32 } as const;
+export const FROM = {
+  at: 0,
+  noted: 8,
+  generation: 16,
+  link: 20,
+  destination: 24,
+  sender: 28,
+  ttl: 34,
+  size: 40,
+} as const;
 
 /** Packets and bytes of a port that took the fast path. */
 export interface PortTraffic {

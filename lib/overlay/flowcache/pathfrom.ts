@@ -26,56 +26,102 @@ import { FROM, HEADERS } from "./maps.ts";
 import { OUTER } from "./outer.ts";
 
 const VALUE = STACK.value;
+/** Offset of the Ethernet address of the sender. */
+const SENDER = 6;
+/** What makes a path, in words: rules of the packet filter may ask for any of it. */
+const PATH_FIELDS = [FROM.link, FROM.destination, FROM.sender, FROM.sender + 4] as const;
+/**
+ * For so long after a packet that may show the path no other one is let show it, in ns: longer than a program that takes over a path runs,
+ * with ticks of the kernel (10 ms).
+ */
+const CLAIM_NS = 20_000_000;
+/** Flag of map_update_elem. */
+const BPF_NOEXIST = 1;
 
 /**
  * STACK.since = when the slow path last confirmed the path of the packet, which came from the neighbour at STACK.remote (ns); 0 if the
- * packet must take the slow path. Records and marks such a packet if its path can be confirmed. Clobbers r0 to r5, r9.
+ * packet must take the slow path. Claims the path of such a packet and marks it, if it can be confirmed. Clobbers r0 to r5, r9.
  */
 export function findPathFrom(asm: Assembler, maps: FlowProgramMaps): void {
-  const [note, other, stale, done] = ["note", "other", "stale", "done"].map((name) =>
+  const [unknown, other, stale, show, done] = ["unknown", "other", "stale", "show", "done"].map((name) =>
     asm.unique(`from-${name}`),
-  ) as [string, string, string, string];
+  ) as [string, string, string, string, string];
   asm
     .store("u64", FP, STACK.since, { imm: 0 })
     .load("u32", R1, R6, SKB.mark)
     .jumpIf(R1, "ne", { imm: 0 }, done);
-  lookup(asm, maps.from.fd, STACK.remote);
-  asm.jumpIf(R0, "eq", { imm: 0 }, note).mov(R9, R0);
-  asm.load("u32", R1, R6, SKB.ifindex).load("u32", R2, R9, FROM.link).jumpIf(R1, "ne", R2, other);
   loadPacket(asm, HEADERS.all, done);
+  notePath(asm);
+  lookup(asm, maps.from.fd, STACK.remote);
   asm
-    .load("u32", R1, R2, OUTER.destination)
-    .load("u32", R2, R9, FROM.destination)
-    .jumpIf(R1, "ne", R2, other);
+    .jumpIf(R0, "eq", { imm: 0 }, unknown)
+    .mov(R9, R0)
+    // Before the rest: who claims the path has found it as it is then.
+    .load("u64", R1, R9, FROM.noted)
+    .store("u64", FP, VALUE + FROM.noted, R1);
+  for (const i of PATH_FIELDS)
+    asm
+      .load("u32", R1, FP, VALUE + i)
+      .load("u32", R2, R9, i)
+      .jumpIf(R1, "ne", R2, other);
   requireFresh(asm, maps, R9, FROM, stale);
   asm.load("u64", R1, R9, FROM.at).store("u64", FP, STACK.since, R1).jump(done);
 
-  // A path that is live, or about to be confirmed, is not overwritten.
+  asm.label(stale);
+  claim(asm, CLAIM_NS, done);
+  asm.jump(show);
+
+  // Nobody takes over a path that is alive, or about to be confirmed.
   asm.label(other);
-  loadTime(asm);
-  for (const field of [FROM.at, FROM.noted]) {
-    asm
-      .mov(R1, R0)
-      .load("u64", R2, R9, field)
-      .alu("sub", R1, R2)
-      .jumpIf(R1, "le", { imm: LIFETIME_NS }, done);
-  }
-  asm.label(note);
   requireOn(asm, maps, done);
-  for (let i = 0; i < FROM.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
+  loadTime(asm);
+  asm.load("u64", R2, R9, FROM.at).alu("sub", R0, R2).jumpIf(R0, "le", { imm: LIFETIME_NS }, done);
+  claim(asm, LIFETIME_NS, done);
+  asm.store("u64", R9, FROM.at, { imm: 0 });
+  for (const i of PATH_FIELDS) asm.load("u32", R1, FP, VALUE + i).store("u32", R9, i, R1);
+  asm.jump(show);
+
+  asm.label(unknown);
+  requireOn(asm, maps, done);
   loadTime(asm);
   asm.store("u64", FP, VALUE + FROM.noted, R0);
-  loadPacket(asm, HEADERS.all, done);
-  asm
-    .load("u32", R1, R2, OUTER.destination)
-    .store("u32", FP, VALUE + FROM.destination, R1)
-    .load("u32", R1, R6, SKB.ifindex)
-    .store("u32", FP, VALUE + FROM.link, R1);
-  update(asm, maps.from.fd, STACK.remote, VALUE);
-  asm.label(stale);
+  update(asm, maps.from.fd, STACK.remote, VALUE, BPF_NOEXIST);
+  asm.jumpIf(R0, "ne", { imm: 0 }, done).label(show);
   requireClear(asm, done);
   addMark(asm, PATH_MARK);
   asm.label(done);
+}
+
+/** The path of the packet at r2, at VALUE. Clobbers r1. */
+function notePath(asm: Assembler): void {
+  for (let i = 0; i < FROM.size; i += 8) asm.store("u64", FP, VALUE + i, { imm: 0 });
+  asm
+    .load("u32", R1, R6, SKB.ifindex)
+    .store("u32", FP, VALUE + FROM.link, R1)
+    .load("u32", R1, R2, OUTER.destination)
+    .store("u32", FP, VALUE + FROM.destination, R1)
+    .load("u32", R1, R2, SENDER)
+    .store("u32", FP, VALUE + FROM.sender, R1)
+    .load("u16", R1, R2, SENDER + 4)
+    .store("u16", FP, VALUE + FROM.sender + 4, R1)
+    .load("u8", R1, R2, OUTER.ttl)
+    .store("u8", FP, VALUE + FROM.ttl, R1);
+}
+
+/**
+ * Go on for one packet where nobody has claimed the path in r9 for `age` ns, nor has since VALUE + FROM.noted was read. It may take
+ * the slow path for LIFETIME_NS until it confirms the path; nobody changes that meanwhile.
+ */
+function claim(asm: Assembler, age: number, otherwise: string): void {
+  loadTime(asm);
+  asm
+    .mov(R1, R0)
+    .load("u64", R2, FP, VALUE + FROM.noted)
+    .alu("sub", R0, R2)
+    .jumpIf(R0, "le", { imm: age }, otherwise)
+    .mov(R0, R2)
+    .compareExchange(R9, FROM.noted, R1)
+    .jumpIf(R0, "ne", R2, otherwise);
 }
 
 /** Hand the frame to the bridge if findPathFrom() found a path, or jump to `slow`. r8: the neighbour's entry. Clobbers all but r6, r8. */
