@@ -34,12 +34,22 @@ export function lookup(asm: Assembler, mapFd: number, key: number): void {
 }
 
 /** Set the entry for the key at `key` to the value at `value`; r0 = 0, or an error of the flags. */
-export function update(asm: Assembler, mapFd: number, key: number, value: number, flags = 0): void {
+export function update(
+  asm: Assembler,
+  mapFd: number,
+  key: number,
+  value: number,
+  flags: Operand = { imm: 0 },
+): void {
   asm.loadMap(R1, mapFd);
   stackAddress(asm, R2, key);
   stackAddress(asm, R3, value);
-  asm.mov(R4, { imm: flags }).call("map_update_elem");
+  asm.mov(R4, flags).call("map_update_elem");
 }
+
+/** Flags of update(): make a new entry only, or replace one only. */
+export const BPF_NOEXIST = { imm: 1 } as const;
+export const BPF_EXIST = { imm: 2 } as const;
 
 /** Set the frame's mark; from a register, as kernels before 6.4 take no constant there. */
 export function setMark(asm: Assembler, mark: Immediate): void {

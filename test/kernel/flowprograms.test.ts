@@ -497,6 +497,31 @@ describe.if(isRoot)("the programs of the flow cache", () => {
       };
     };
 
+    const flowPath = () => {
+      const view = new DataView((maps.in.get(key()) ?? new Uint8Array(IN.size)).buffer);
+      return { at: view.getBigUint64(IN.at, true), link: view.getUint32(IN.link, true) };
+    };
+
+    test("replaces the path of a stale flow only by a path that the slow path has confirmed", () => {
+      const at = old();
+      const stale = () => {
+        cacheIn({ at });
+        const entry = maps.in.get(key()) ?? new Uint8Array(IN.size);
+        new DataView(entry.buffer).setUint32(IN.link, 77, true);
+        maps.in.set(key(), entry);
+      };
+      stale();
+      maps.from.delete(NEIGHBOUR);
+      runOnce(arrive, encapsulated(packet(), 0, PEER, SELF));
+      expect(flowPath()).toEqual({ at, link: 77 });
+      // Until the test is not held up for so long that the path is too old.
+      do {
+        stale();
+        noteFrom();
+      } while (runOnce(arrive, encapsulated(packet(), 0, PEER, SELF)).verdict !== REDIRECT);
+      expect(flowPath()).toEqual({ at: 0n, link: LINK });
+    });
+
     test("records an unconfirmed path where none is known", () => {
       maps.from.delete(NEIGHBOUR);
       testRun(arrive, syn());

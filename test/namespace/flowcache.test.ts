@@ -155,9 +155,9 @@ test("most first and last packets of connections bypass the underlay's packet fi
       return [...text.matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));
     }),
   );
-  // SYN and FIN of each at least; the packet filter has seen one of each neighbour in 80 ms.
+  // SYN and FIN of each at least, and what the containers exchange all the time; the packet filter sees one in 80 ms of each neighbour.
   expect(sent).toBeGreaterThan(2 * CONNECTIONS);
-  for (const packets of told.flat()) expect(packets).toBeLessThan(CONNECTIONS / 2);
+  for (const packets of told.flat()) expect(packets).toBeLessThan(sent / 8);
   // Not none either: what it decides is asked again and again.
   for (const packets of told.flat()) expect(packets).toBeGreaterThan(0);
 });

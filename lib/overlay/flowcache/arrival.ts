@@ -1,7 +1,7 @@
 // The ingress program of an underlay link. It redirects VXLAN packets of cached flows straight into their container. It records and
 // marks the others, so that the program of the container's port can cache the flow if the slow path accepts the packet.
 import { Assembler, FP, R0, R1, R2, R4, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { lookup, update, verdict } from "../../bpf/emit.ts";
+import { BPF_EXIST, BPF_NOEXIST, lookup, update, verdict } from "../../bpf/emit.ts";
 import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { SHORT_ID_BITS, SHORT_IDS } from "../../mesh/bounds.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
@@ -82,21 +82,30 @@ export function arrivalProgram(
   countPacket(asm, R9, "received");
   asm.load("u32", R1, R7, IN.port).mov(R2, { imm: 0 }).call("redirect_peer").exit();
 
-  // An entry with another path is overwritten only once it is stale: no other host can take over a live flow.
   asm.label("renew");
   loadPacket(asm, HEADERS.all, "pass");
-  requireSame(asm, "note");
+  requireSame(asm, "replace");
   asm.label("mark");
   findPathFrom(asm, maps);
   asm.load("u64", R1, FP, STACK.since).store("u64", R7, IN.since, R1).jump("clear");
 
-  asm.label("note");
+  // A stale entry with another path is replaced only by a path that the slow path has confirmed: a packet of the first one may be on
+  // its way to confirm the entry.
+  asm.label("replace").store("u64", FP, STACK.flags, BPF_EXIST).jump("record");
+  asm.label("note").store("u64", FP, STACK.flags, BPF_NOEXIST).label("record");
   requireOn(asm, maps, "pass");
   findPathFrom(asm, maps);
+  asm
+    .load("u64", R1, FP, STACK.since)
+    .jumpIf(R1, "ne", { imm: 0 }, "confirmed")
+    .load("u64", R1, FP, STACK.flags)
+    .jumpIf(R1, "eq", BPF_EXIST, "pass")
+    .label("confirmed");
   loadPacket(asm, HEADERS.all, "pass");
   noteFlow(asm);
-  update(asm, maps.in.fd, STACK.flow, VALUE);
-  asm.label("clear");
+  asm.load("u64", R4, FP, STACK.flags);
+  update(asm, maps.in.fd, STACK.flow, VALUE, R4);
+  asm.jumpIf(R0, "ne", { imm: 0 }, "arrive").label("clear");
   requireClear(asm, "pass");
   addMark(asm, CLEAR);
   asm.jump("arrive");

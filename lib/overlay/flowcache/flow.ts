@@ -24,7 +24,7 @@ export const PATH_MARK = { imm: 0x200_0000 } as const;
 export type FlowProgramMaps = { readonly [name in keyof FlowMaps]: { readonly fd: number } };
 
 /** Places on the stack, as offsets from the frame pointer. */
-export const STACK = { flow: -16, key: -24, value: -128, remote: -136, since: -144 } as const;
+export const STACK = { flow: -16, key: -24, value: -128, remote: -136, since: -144, flags: -152 } as const;
 
 // As a little-endian host reads them from the packet.
 export const ETHERTYPE_IPV4 = { imm: 0x0008 };

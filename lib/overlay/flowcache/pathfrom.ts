@@ -2,7 +2,7 @@
 // accepted another unencrypted packet of that neighbour, by the same link to the same address, within LIFETIME_NS. The ingress program
 // of the VXLAN link, where the path ends, confirms it.
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { copyMac, lookup, update } from "../../bpf/emit.ts";
+import { BPF_NOEXIST, copyMac, lookup, update } from "../../bpf/emit.ts";
 import { BPF_F_INGRESS, SKB } from "../../bpf/skbuff.ts";
 import { SHORT_IDS } from "../../mesh/bounds.ts";
 import { MAC_VALUE, NEIGHBOUR_VALUE } from "../datapath/maps.ts";
@@ -35,8 +35,6 @@ const PATH_FIELDS = [FROM.link, FROM.destination, FROM.sender, FROM.sender + 4] 
  * with ticks of the kernel (10 ms).
  */
 const CLAIM_NS = 20_000_000;
-/** Flag of map_update_elem. */
-const BPF_NOEXIST = 1;
 
 /**
  * STACK.since = when the slow path last confirmed the path of the packet, which came from the neighbour at STACK.remote (ns); 0 if the
