@@ -63,6 +63,14 @@ describe("a link is known", () => {
     expect(learn(known, 14_001, slow)).toEqual([5]);
   });
 
+  test("without an alias and off the bridge, only 60 s after it was first seen: its CNI plugin may be slow", () => {
+    const known = new KnownLinks();
+    const bare = link(1, { alias: undefined, master: undefined });
+    expect(learn(known, 1_000, [bare])).toEqual([]);
+    expect(learn(known, 60_999, [bare])).toEqual([]);
+    expect(learn(known, 61_000, [bare])).toEqual([1]);
+  });
+
   test.each<[string, Partial<Link>, boolean]>([
     ["on no bridge", { master: undefined }, true],
     ["on another", { master: BRIDGE + 1 }, false],

@@ -9,8 +9,12 @@ import type { AttachedContainer } from "../containers.ts";
 import { type AttachmentName, isContainerVeth, ownerOf } from "../names.ts";
 import { portDifference, settingText } from "../reconcile/bridgeport.ts";
 
-/** Time in which a link without an alias may still be under construction. */
+/**
+ * Time in which a link without an alias may still be under construction, which ends when it is put on the bridge and given its alias; and
+ * one that is not on the bridge: a CNI plugin that gets little of a processor may take long.
+ */
 const MAKING_MS = 2_000;
+const JOINING_MS = 60_000;
 
 /** What the router knows of an address. */
 export interface AddressBook {
@@ -84,7 +88,8 @@ export class KnownLinks {
     for (const link of links) {
       if (this.#known.has(link.index) || !isPort(link, bridge)) continue;
       const since = this.#making.get(link.index) ?? now;
-      if (link.alias === undefined && !atStart && (attaching || now - since < MAKING_MS))
+      const limit = link.master === bridge ? MAKING_MS : JOINING_MS;
+      if (link.alias === undefined && !atStart && (attaching || now - since < limit))
         making.set(link.index, since);
       else fresh.push(newLink(link));
     }
