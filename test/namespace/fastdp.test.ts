@@ -310,7 +310,11 @@ describe("frames", () => {
     send(1, after);
     const next = await received(socket(3), (bytes) => bytes.length !== HEARTBEAT);
     expect(hex(next ?? new Uint8Array())).toBe(hex(after.bytes));
-    expect(receiveDatagram("test", socket(1), buffer, false)).toBeUndefined();
+    // The kernel of the pod's end may have reported its multicast groups, by IGMP, which goes to all.
+    for (let back = receiveDatagram("test", socket(1), buffer, false); back !== undefined; ) {
+      expect(hex(frame({ ...some, bytes: back }))).not.toBe(hex(frame({ ...some, bytes: forged })));
+      back = receiveDatagram("test", socket(1), buffer, false);
+    }
   });
 
   test("of hosts that are no neighbours are dropped", async () => {
