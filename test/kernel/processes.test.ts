@@ -54,6 +54,7 @@ describe("this process", () => {
     expect(worked - before).toBeGreaterThanOrEqual(45);
     const from = performance.now();
     await Bun.sleep(300);
-    expect(busyMs() - worked).toBeLessThan(performance.now() - from - 290);
+    // The engine may collect garbage meanwhile, which is work.
+    expect(busyMs() - worked).toBeLessThan((performance.now() - from) / 2);
   });
 });
