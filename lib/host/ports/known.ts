@@ -9,11 +9,9 @@ import type { AttachedContainer } from "../containers.ts";
 import { type AttachmentName, isContainerVeth, ownerOf } from "../names.ts";
 import { portDifference, settingText } from "../reconcile/bridgeport.ts";
 
-/**
- * Time in which a link without an alias may still be under construction, which ends when it is put on the bridge and given its alias; and
- * one that is not on the bridge: a CNI plugin that gets little of a processor may take long.
- */
+/** Time in which a link on the bridge may still be without its alias. */
 const MAKING_MS = 2_000;
+/** The same for a link that is not on the bridge yet: a CNI plugin that gets little CPU time needs long to attach it. */
 const JOINING_MS = 60_000;
 
 /** What the router knows of an address. */

@@ -1,8 +1,8 @@
 // The fast path for packets that a container sends, in front of the program of its port: to another host with outer headers that the
 // kernel wrote for an earlier packet of the flow, or into another container of this host.
 import { type Assembler, FP, R0, R1, R2, R3, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { lookup, setMark } from "../../bpf/emit.ts";
-import { SKB } from "../../bpf/skbuff.ts";
+import { lookup, setMark, verdict } from "../../bpf/emit.ts";
+import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
 import { setTunnelKey } from "../datapath/programs/emit.ts";
 import { SENT } from "../datapath/programs/layout.ts";
@@ -75,6 +75,6 @@ export function leaveFast(asm: Assembler, maps: FlowProgramMaps, neighbours: { r
   setMark(asm, SENT);
   asm.load("u32", R1, R7, OUT.link).mov(R2, { imm: 0 }).call("redirect").exit();
 
-  asm.label(drop).mov(R0, { imm: 2 }).exit();
+  verdict(asm.label(drop), TC_ACT.SHOT);
   asm.label(slow);
 }

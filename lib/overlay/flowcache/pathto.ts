@@ -2,8 +2,8 @@
 // connection, leave with outer headers that the kernel wrote for an earlier frame to that neighbour. A flow that is cached from such a
 // frame gets the time of the earlier frame, when the kernel chose the path.
 import { type Assembler, FP, R0, R1, R2, R6, R7, R8, R9 } from "../../bpf/assembler.ts";
-import { lookup } from "../../bpf/emit.ts";
-import { SKB } from "../../bpf/skbuff.ts";
+import { lookup, verdict } from "../../bpf/emit.ts";
+import { SKB, TC_ACT } from "../../bpf/skbuff.ts";
 import { sysctlGet } from "../../host/sysctl.ts";
 import { NEIGHBOUR_VALUE } from "../datapath/maps.ts";
 import { completeHeaders, makeRoom } from "./encapsulate.ts";
@@ -22,7 +22,8 @@ import { HEADERS, OUT } from "./maps.ts";
 import { OUTER } from "./outer.ts";
 
 const IPV4 = 20;
-const SOURCE_PORT = HEADERS.ethernet + 20;
+const SOURCE_PORT = HEADERS.ethernet + IPV4;
+
 /** Range of VXLAN source ports; the hash of the flow selects one (udp_flow_src_port). */
 export interface SourcePorts {
   readonly first: number;
@@ -110,11 +111,9 @@ export function sendOnPath(
     .load("u32", R1, R9, OUT.link)
     .mov(R2, { imm: 0 })
     .call("redirect")
-    .exit()
-    .label("path-drop")
-    .mov(R0, { imm: 2 })
-    .exit()
-    .label("path-slow");
+    .exit();
+  verdict(asm.label("path-drop"), TC_ACT.SHOT);
+  asm.label("path-slow");
 }
 
 /** STACK.value = the source port that the kernel would choose for the flow, in network byte order. */
