@@ -80,6 +80,20 @@ test.each([
   300_000,
 );
 
+test("a restart on another port leaves one port of the bridge to other hosts", async () => {
+  for (const host of [a, b]) await host.weave("stop");
+  await launch(a, "--port", "7783");
+  await launch(b, "--port", "7783", `${a.ip}:7783`);
+  for (const host of [a, b]) await established(host);
+  for (const host of [a, b]) {
+    const links = await host.must(["ip", "-br", "link", "show", "type", "vxlan"]);
+    expect(links.match(/^vxlan-\d+/gm)).toEqual(["vxlan-7784"]);
+  }
+  const three = await addPod(hosts, b, "three");
+  await answers(one, three.address);
+  await answers(three, one.address);
+});
+
 test("stopped on both sides, pods go on talking", async () => {
   const { sent, lost } = await flow(async (stream) => {
     for (const host of [a, b]) await host.weave("stop");

@@ -13,7 +13,15 @@ import { fastdpPort } from "../ports.ts";
 import type { OverlayTrouble } from "../trouble.ts";
 import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
-import { linkAddress, requireKernel, TapLink, tapName, VxlanLink, vxlanName } from "./links.ts";
+import {
+  linkAddress,
+  removeFormerLinks,
+  requireKernel,
+  TapLink,
+  tapName,
+  VxlanLink,
+  vxlanName,
+} from "./links.ts";
 import {
   adoptMaps,
   closeMaps,
@@ -86,6 +94,8 @@ export class Datapath {
       this.#hooks = new Hooks(nl, this.maps, links, self, flowMaps, trouble("programs"));
       keep(keeper(this.#vxlan));
       this.#vxlan.started();
+      // Before the new link has programs and forwards anything.
+      removeFormerLinks(nl, this.#vxlan.link);
       keep(keeper(this.#tap));
       // Not before: a link of that name that is in the way is somebody else's.
       const ours = () => [...(isPort() ? [] : [this.#vxlan.link]), this.#tap.link];

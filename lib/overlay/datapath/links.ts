@@ -13,7 +13,7 @@ import {
 import type { Resource } from "../../host/reconcile/resource.ts";
 import { silentSysctls, sysctlSet } from "../../host/sysctl.ts";
 import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
-import { linkDelete } from "../../netlink/link/delete.ts";
+import { linkDelete, linksDelete } from "../../netlink/link/delete.ts";
 import { vxlanStopLearning } from "../../netlink/link/vxlan.ts";
 import { type Link, linkAdd, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -63,6 +63,24 @@ export function requireKernel<T>(what: string, fn: () => T): T {
       cause: error,
     });
   }
+}
+
+/**
+ * Remove the VXLAN links of earlier routers on other UDP ports from the bridge. A second port to other hosts closes a loop: frames
+ * that are broadcast to one of them come back by the other.
+ */
+export function removeFormerLinks(nl: NetlinkSocket, current: string): void {
+  const links = linkList(nl);
+  const bridge = links.find(({ name }) => name === BRIDGE);
+  if (!bridge) return;
+  const former = links.filter(
+    ({ name, vxlan, master }) =>
+      vxlan?.external && name === vxlanName(vxlan.port) && name !== current && master === bridge.index,
+  );
+  linksDelete(
+    nl,
+    former.map(({ index }) => index),
+  );
 }
 
 interface Found {
