@@ -5,7 +5,7 @@ import { eventually, type Host, must } from "./hosts.ts";
 /** Lines about each thing, in an order of their own. */
 export type KernelState = readonly string[];
 
-// Few processes: tests look again and again.
+// Few processes: tests look again and again, and starting one takes longer than its work.
 const SYSCTLS = `cd /proc/sys/net; set --
 for family in ipv4 ipv6; do
   for kind in conf neigh; do
@@ -14,31 +14,25 @@ for family in ipv4 ipv6; do
     done
   done
 done
-grep -s . "$@" | grep -v -e stable_secret -e base_reachable_time_ms
-grep -s . ipv4/ip_forward ipv6/conf/default/forwarding bridge/bridge-nf-call-ip*`;
+grep -s . "$@" ipv4/ip_forward ipv6/conf/default/forwarding bridge/bridge-nf-call-ip*`;
 
-/** What tc(8) shows of each link and way, with both before each line. */
-const FILTERS = `for link in $(ls /sys/class/net); do
-  for way in ingress egress; do echo "@ $link $way"; tc filter show dev "$link" "$way" 2>/dev/null; done
-done | sed -n '/^@ /{h;d}; G; s/\\(.*\\)\\n@ \\(.*\\)/\\2 \\1/p'`;
+/** A list in JSON by each command. */
+const ADDRESSES = `ip -d -j -N -batch - <<'.'
+addr show
+route show table all
+rule show
+.
+ip -6 -j -N -d route show table all`;
 
-/** Commands by what they print. */
-const READINGS = {
-  links: "ip -d -j addr show",
-  ports: "bridge -d -j link show",
-  vlans: "bridge -j vlan show",
-  routes: "ip -j -N -d route show table all",
-  routes6: "ip -6 -j -N -d route show table all",
-  rules: "ip -j -N rule show",
-  qdiscs: "tc qdisc show",
-  filters: FILTERS,
-  nftables: "nft list ruleset 2>/dev/null",
-  legacy: "grep -q . /proc/net/ip_tables_names && iptables-legacy-save | grep -v '^#'",
-  xfrm: "ip xfrm policy 2>/dev/null",
-  sysctls: SYSCTLS,
-} as const;
-
-type Reading = keyof typeof READINGS;
+/** All queueing disciplines, and the filters of links that have some; before those of each way, the link's disciplines. */
+const FILTERS = `qdiscs=$(tc qdisc show); echo "$qdiscs"; echo @
+while read -r _ kind _ _ link _; do
+  case $kind in clsact|ingress) for way in ingress egress; do
+    printf 'qdisc show dev %s\\nfilter show dev %s %s\\n' "$link" "$link" $way
+  done;; esac
+done <<. | tc -force -batch - 2>/dev/null
+$qdiscs
+.`;
 
 /** Given out anew by the kernel, or running. */
 const VOLATILE = new Set([
@@ -85,48 +79,78 @@ function byTable(ruleset: readonly string[]): string[] {
     .flatMap(([header = "", ...lines]) => [header, ...lines.map((line) => `${header} ${line.trim()}`)]);
 }
 
-const READ_JSON: ReadonlySet<Reading> = new Set<Reading>([
-  "links",
-  "ports",
-  "vlans",
-  "routes",
-  "routes6",
-  "rules",
-]);
+const textLines = (text: string): string[] => text.split("\n").filter((line) => line.trim() !== "");
 
-function lines(reading: Reading, text: string): string[] {
-  if (READ_JSON.has(reading)) return jsonLines(text).sort();
-  const plain = text.split("\n").filter((line) => line.trim() !== "");
-  switch (reading) {
-    case "filters":
-      return plain.map((line) => line.replace(/ id \d+| tag [0-9a-f]+/g, "").trim()).sort();
-    case "legacy":
-      return plain.map((line) => line.replace(/\[\d+:\d+\]/, ""));
-    case "nftables":
-      return byTable(plain).map((line) => line.replace(/ packets \d+ bytes \d+/, ""));
-    case "qdiscs":
-      return plain.map((line) => line.replace(/ refcnt \d+/, "").trim()).sort();
-    case "sysctls":
-      return plain.sort();
-    default:
-      return plain;
+/** Put link and way before the filters. */
+function qdiscsAndFilters(text: string): Readings {
+  const [qdiscs = [], printed = []] = text.split("@\n").map(textLines);
+  const linkOf = (line: string) => / dev (\S+) /.exec(line)?.[1];
+  /** For each line on a discipline in what batches have printed, where the filters after it are. */
+  const places = qdiscs
+    .filter((line) => /^qdisc (clsact|ingress) /.test(line))
+    .flatMap((line) => ["ingress", "egress"].map((way) => [linkOf(line), way] as const))
+    .flatMap(([link, way]) => qdiscs.filter((line) => linkOf(line) === link).map(() => `${link} ${way}`));
+  const filters: string[] = [];
+  let place: string | undefined;
+  for (const line of printed) {
+    if (line.startsWith("qdisc ")) place = places.shift();
+    else filters.push(`${place} ${line.replace(/ id \d+| tag [0-9a-f]+/g, "").trim()}`);
   }
+  return {
+    qdiscs: qdiscs.map((line) => line.replace(/ refcnt \d+/, "").trim()).sort(),
+    filters: filters.sort(),
+  };
 }
+
+/** Lists in JSON under these names. */
+const lists =
+  (...names: readonly string[]) =>
+  (text: string): Readings => {
+    const found = text.trim().split(/(?<=\])\s*(?=\[)/);
+    if (found.length !== names.length) throw new Error(`not the lists ${names}: ${text}`);
+    return Object.fromEntries(names.map((name, i) => [name, jsonLines(found[i] ?? "").sort()]));
+  };
+
+type Readings = Readonly<Record<string, readonly string[]>>;
+
+/** Commands, and how to read what each prints. */
+const COMMANDS: readonly (readonly [command: string, read: (text: string) => Readings])[] = [
+  [ADDRESSES, lists("links", "routes", "rules", "routes6")],
+  ["bridge -d -j link show; bridge -j vlan show", lists("ports", "vlans")],
+  [FILTERS, qdiscsAndFilters],
+  [
+    "nft list ruleset 2>/dev/null",
+    (text) => ({
+      nftables: byTable(textLines(text)).map((line) => line.replace(/ packets \d+ bytes \d+/, "")),
+    }),
+  ],
+  [
+    "read -r _ 2>/dev/null </proc/net/ip_tables_names && iptables-legacy-save",
+    (text) => ({
+      legacy: textLines(text)
+        .filter((line) => !line.startsWith("#"))
+        .map((line) => line.replace(/\[\d+:\d+\]/, "")),
+    }),
+  ],
+  ["ip xfrm policy 2>/dev/null", (text) => ({ xfrm: textLines(text) })],
+  [
+    SYSCTLS,
+    (text) => ({
+      sysctls: textLines(text)
+        .filter((line) => !/stable_secret|base_reachable_time_ms/.test(line))
+        .sort(),
+    }),
+  ],
+];
 
 /** Reads it; `netns` is the namespace by name. */
 export async function kernelState(netns: string): Promise<KernelState> {
-  const script = Object.entries(READINGS)
-    .map(([name, command]) => `echo "### ${name}"\n(${command})\n`)
-    .join("");
-  const text = await must(["ip", "netns", "exec", netns, "sh", "-c", `${script}true`]);
-  return text
-    .split(/^### /m)
-    .slice(1)
-    .flatMap((part) => {
-      const [name = "", ...rest] = part.split("\n");
-      if (!isReading(name)) throw new Error(`unexpected heading: ${name}`);
-      return lines(name, rest.join("\n")).map((line) => `${name}: ${line}`);
-    });
+  const script = COMMANDS.map(([command]) => `${command}\necho "###"\n`).join("");
+  const text = await must(["nsenter", `--net=/run/netns/${netns}`, "sh", "-c", script]);
+  const printed = text.split("###\n");
+  return COMMANDS.flatMap(([, read], i) => Object.entries(read(printed[i] ?? ""))).flatMap(
+    ([reading, lines]) => lines.map((line) => `${reading}: ${line}`),
+  );
 }
 
 /**
@@ -140,10 +164,6 @@ export async function settledState(host: Host): Promise<KernelState> {
     (text) => /^local fe80:/m.test(text) && !text.includes("tentative"),
   );
   return kernelState(host.netns);
-}
-
-function isReading(name: string): name is Reading {
-  return name in READINGS;
 }
 
 /** Lines that only one of them has: "- " before, "+ " after; what has changed places is told, too. */
