@@ -213,6 +213,7 @@ export class NetworkOverlay implements Overlay {
 
   /** An overlay, its route, or what its path carries has changed. */
   #changed(): void {
+    this.#flowCache?.tableChanged();
     this.#tables.schedule();
     this.#measured();
   }

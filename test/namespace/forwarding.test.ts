@@ -279,3 +279,12 @@ test("maps are taken over where name, type, sizes and number of entries are the 
   expect(adopt({ key: { ...U32, size: 8 } })).toBe(false);
   expect(adopt({ maxEntries: 9 })).toBe(false);
 });
+
+test("tells of a table that differs from the one before, not of the same", () => {
+  let told = 0;
+  datapath.onTable = () => told++;
+  const table = (via: number) => ({ ...EMPTY, routes: new Map([[SOURCE, address(via)]]) });
+  for (const via of [2, 2, 3, 3]) datapath.apply(table(via));
+  datapath.onTable = () => {};
+  expect(told).toBe(2);
+});

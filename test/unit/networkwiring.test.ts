@@ -38,6 +38,16 @@ describe("the overlay", () => {
     expect(told).toEqual([["changed", 1_300], ["table"]]);
   });
 
+  test("forgets flows when the path to a neighbour has changed, and not at each change of the topology", () => {
+    const { connect, changed, told } = wired();
+    connect();
+    told.length = 0;
+    changed();
+    expect(told).toEqual([]);
+    connect();
+    expect(told).toContainEqual(["table"]);
+  });
+
   test("measures for the network unless --mtu fixes it; it accepts what is announced", async () => {
     const { params, told, overlay } = wired();
     expect([params.fixed, params.agreed, params.self]).toEqual([undefined, 1_400, nameFromNumber(1n)]);

@@ -98,11 +98,16 @@ export class Contents implements Resource<ForwardingTable, ForwardingTable, Cont
     return this.#table;
   }
 
-  /** Write the entries that differ from the table before. Throws SysError; then the next call writes them again. */
-  replace(table: ForwardingTable): void {
+  /**
+   * Write the entries that differ from the table before; returns false where none does. Throws SysError; then the next call
+   * writes them again.
+   */
+  replace(table: ForwardingTable): boolean {
     this.#found = undefined;
-    writeEntries(this.maps, tableDifference(table, this.#table));
+    const entries = tableDifference(table, this.#table);
+    writeEntries(this.maps, entries);
     this.#table = table;
+    return entries.length > 0;
   }
 
   desired(): ForwardingTable {

@@ -179,10 +179,9 @@ export class Datapath {
     return this.#contents.table;
   }
 
-  /** Write the entries that differ from the table before. */
+  /** Write the entries that differ from the table before, and tell of it where there are any. */
   apply(table: ForwardingTable): void {
-    this.#contents.replace(table);
-    this.onTable();
+    if (this.#contents.replace(table)) this.onTable();
   }
 
   /** Accept heartbeats of a connection, by its uid, from now on. */

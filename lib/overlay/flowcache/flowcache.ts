@@ -1,6 +1,7 @@
 // The flow cache: packets of established flows bypass bridge, VXLAN link and packet filter. The slow path decides everything; programs
 // at its ends record what it let through (departure.ts, arrival.ts, confirm.ts) and repeat that for LIFETIME_NS. Packets of flows that
 // are not cached still bypass the underlay's part of it (pathto.ts, pathfrom.ts).
+import type { IPv4 } from "../../address/ipv4.ts";
 import type { Assembler } from "../../bpf/assembler.ts";
 import { loadProgram, type Program, programId, programMapIds } from "../../bpf/program.ts";
 import { BRIDGE } from "../../host/names.ts";
@@ -61,6 +62,8 @@ export class FlowCache {
   /** Why it cannot be used. */
   trouble: string | undefined;
   #filtered = false;
+  /** Those whose paths the maps may have; undefined at the start: those of the router before us. */
+  #neighbours: ReadonlySet<IPv4> | undefined;
 
   /** Load the programs. Throws VerifierError, SysError. */
   constructor(
@@ -125,7 +128,7 @@ export class FlowCache {
     raiseGeneration(this.maps.control);
   }
 
-  /** After a change of the forwarding table: forget flows, and look for links that lead to neighbours. */
+  /** After a change of the forwarding table, or of the path to a neighbour: forget flows, and look for links that lead to them. */
   tableChanged(): void {
     raiseGeneration(this.maps.control);
     guarded("the flow cache", () => {
@@ -182,6 +185,9 @@ export class FlowCache {
   /** Forget the paths of former neighbours. */
   #forgetPaths(): void {
     const { neighbours } = this.datapath.table;
+    const before = this.#neighbours;
+    this.#neighbours = new Set(neighbours);
+    if (before && [...before].every((address) => neighbours.has(address))) return;
     for (const paths of [this.maps.to, this.maps.from])
       for (const [address] of paths.entries()) if (!neighbours.has(address)) paths.delete(address);
   }
