@@ -1,12 +1,14 @@
 // What carries frames between hosts: the overlay's links and programs, encryption in the kernel, and container ports.
+import { cidrContains, type IPv4 } from "../address/ipv4.ts";
 import { systemRandom } from "../clock/random.ts";
 import { loadAegis } from "../crypto/aegis.ts";
 import { ratedLog } from "../mesh/ratedlog.ts";
 import { drawShortId } from "../mesh/shortid.ts";
 import { watchXfrm } from "../netlink/xfrm/watch.ts";
+import { restrictTable } from "../overlay/datapath/contents.ts";
 import { Datapath } from "../overlay/datapath/datapath.ts";
 import { Esp } from "../overlay/fastdp/esp.ts";
-import { espKeepers } from "../overlay/fastdp/espstate.ts";
+import { espKeepers, securedNeighbours } from "../overlay/fastdp/espstate.ts";
 import { FlowCache, findFlowMaps, removeFlowCache } from "../overlay/flowcache/flowcache.ts";
 import { watchPolicies } from "../overlay/flowcache/generation.ts";
 import { closeFlowMaps, createFlowMaps, type FlowMaps } from "../overlay/flowcache/maps.ts";
@@ -95,6 +97,13 @@ export async function startDatapath(
       ? overlayTrouble("no encryption", esp.unavailable, fastdpPort(port))
       : undefined;
   if (onlyClear) log.warning(`no fast datapath for encrypted connections: ${withoutFastdpText(onlyClear)}`);
+  if (encrypts) {
+    // The router before us may have had no password: its table must not carry frames in clear until peers connect.
+    const secured = securedNeighbours(esp.unavailable === undefined ? esp.found().policies : []);
+    const trusts = (address: IPv4) =>
+      options["trusted-subnets"].some((subnet) => cidrContains(subnet, address));
+    datapath.apply(restrictTable(datapath.table, (address) => secured.has(address) || trusts(address)));
+  }
   if (encrypts && esp.unavailable === undefined) {
     for (const each of espKeepers(esp)) reconciler.keep(each);
     scope.use(

@@ -95,6 +95,33 @@ test("the password may come from a file or the environment; without ESP in the k
   await talk(await pods());
 });
 
+test("a router that gets a password ends the unencrypted paths of the router before it", async () => {
+  await launch(a);
+  await launch(b, a.ip);
+  await hosts.meshed();
+  const [one, two] = await pods();
+  await talk([one, two]);
+  for (const host of [a, b]) await host.weave("stop");
+  await launch(a, "--password=s3cr3t");
+  // The kernel of the other host still sends and accepts frames in clear.
+  const seen = await datagrams(() => ping(one, two.address));
+  expect(seen.filter((line) => line.includes(`${a.ip}.`) && line.includes(`> ${b.ip}.6784`))).toEqual([]);
+  expect((await ping(one, two.address)).code).not.toBe(0);
+  await launch(b, "--password=s3cr3t", a.ip);
+  await talk([one, two]);
+});
+
+test("a router that gets a password keeps the paths in trusted networks", async () => {
+  await launch(a);
+  await launch(b, a.ip);
+  await hosts.meshed();
+  const [one, two] = await pods();
+  await talk([one, two]);
+  for (const host of [a, b]) await host.weave("stop");
+  await launch(a, "--password=s3cr3t", "--trusted-subnets=10.99.0.0/24");
+  expect((await ping(one, two.address)).code).toBe(0);
+});
+
 test("the password is on no command line", async () => {
   await launch(a, "--password=s3cr3t");
   expect(await Bun.file(`/proc/${a.pid}/cmdline`).text()).not.toContain("s3cr3t");

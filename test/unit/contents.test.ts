@@ -4,6 +4,7 @@ import {
   Contents,
   type Entry,
   type ForwardingTable,
+  restrictTable,
   tableDifference,
   writeEntries,
 } from "../../lib/overlay/datapath/contents.ts";
@@ -118,4 +119,26 @@ test("a table of which only some entries could be written counts as not written:
     expect(table()).toEqual(next);
   }
   expect(refused).toBeGreaterThan(50);
+});
+
+test("a restricted table keeps sleeve and the neighbours that are allowed", () => {
+  const [kept, gone] = [0x0a630001, 0x0a630002];
+  const vxlan = [kept, gone].map((address, i) => ({ shortId: i, address }));
+  const table: ForwardingTable = {
+    routes: new Map([
+      [1, kept],
+      [2, gone],
+      [3, SLEEVE],
+    ]),
+    hops: new Map([[1, { from: gone, sleeve: true, vxlan }]]),
+    neighbours: new Set([kept, gone]),
+  };
+  expect(restrictTable(table, (address) => address === kept)).toEqual({
+    routes: new Map([
+      [1, kept],
+      [3, SLEEVE],
+    ]),
+    hops: new Map([[1, { from: gone, sleeve: true, vxlan: vxlan.slice(0, 1) }]]),
+    neighbours: new Set([kept]),
+  });
 });

@@ -2,7 +2,11 @@
 import { expect, test } from "bun:test";
 import type { FoundPolicy, SecurityPolicy } from "../../lib/netlink/xfrm/policy.ts";
 import type { SecuredPath } from "../../lib/overlay/fastdp/esp.ts";
-import { associationDifference, policyDifference } from "../../lib/overlay/fastdp/espstate.ts";
+import {
+  associationDifference,
+  policyDifference,
+  securedNeighbours,
+} from "../../lib/overlay/fastdp/espstate.ts";
 
 const [OURS, THEIRS] = [0x0a630001, 0x0a630002];
 const flow = { direction: "out", source: OURS, destination: THEIRS, port: 6784, priority: 6784 } as const;
@@ -35,6 +39,15 @@ test.each([
   expect(changes.map(({ object, wrong }) => `${object.replace("ESP policy out ", "")}: ${wrong}`)).toEqual(
     wrong,
   );
+});
+
+test("a neighbour is secured by policies in both directions", () => {
+  const incoming: FoundPolicy = { ...found, direction: "in", source: THEIRS, destination: OURS };
+  const incomingGuard: FoundPolicy = { ...incoming, destination: undefined, blocks: true, spi: undefined };
+  expect([...securedNeighbours([found, incoming])]).toEqual([THEIRS]);
+  expect([...securedNeighbours([foundGuard, incomingGuard])]).toEqual([THEIRS]);
+  expect([...securedNeighbours([found, foundGuard])]).toEqual([]);
+  expect([...securedNeighbours([incoming, incomingGuard])]).toEqual([]);
 });
 
 test("associations: each path that lacks one is named", () => {

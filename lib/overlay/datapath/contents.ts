@@ -1,7 +1,7 @@
 // The forwarding table in the kernel's maps, as desired state: other programs can write them, too (bpftool).
 import type { IPv4 } from "../../address/ipv4.ts";
 import type { Change, Resource } from "../../host/reconcile/resource.ts";
-import { type DatapathMaps, type Hops, MAX_HOPS, NEW_NEIGHBOUR } from "./maps.ts";
+import { type DatapathMaps, type Hops, MAX_HOPS, NEW_NEIGHBOUR, SLEEVE } from "./maps.ts";
 
 /** The kernel's forwarding table. Peers are given by their numbers. */
 export interface ForwardingTable {
@@ -45,6 +45,22 @@ export function tableDifference(desired: ForwardingTable, found: ForwardingTable
     if (!desired.neighbours.has(key)) entries.push({ map: "neighbours", key, value: undefined });
   }
   return entries;
+}
+
+/** Return the table without ways by neighbours that `allowed` refuses; frames for these are dropped. */
+export function restrictTable(
+  table: ForwardingTable,
+  allowed: (neighbour: IPv4) => boolean,
+): ForwardingTable {
+  const restrict = (hops: Hops): Hops => ({
+    ...hops,
+    vxlan: hops.vxlan.filter(({ address }) => allowed(address)),
+  });
+  return {
+    routes: new Map([...table.routes].filter(([, way]) => way === SLEEVE || allowed(way))),
+    hops: new Map([...table.hops].map(([source, hops]) => [source, restrict(hops)])),
+    neighbours: new Set([...table.neighbours].filter(allowed)),
+  };
 }
 
 /** Return true where the kernel cannot tell them apart: it has room for MAX_HOPS. */

@@ -1,6 +1,7 @@
 // ESP of the fast datapath as desired state: others (strongSwan, an administrator) flush policies and associations. A policy
 // is restored. An association is not: its sequence numbers would start over, and repeat nonces of AES-GCM under the same
 // key; its connection is renewed instead, with other keys.
+import type { IPv4 } from "../../address/ipv4.ts";
 import { type Change, type Keeper, keeper, type Resource } from "../../host/reconcile/resource.ts";
 import { pathText } from "../../netlink/xfrm/message.ts";
 import { policySet, type SecurityPolicy } from "../../netlink/xfrm/policy.ts";
@@ -25,6 +26,18 @@ export function policyDifference(
     const same = present.blocks === blocks && (blocks || present.spi === action.spi);
     return same && present.priority === policy.priority ? [] : { object, wrong: "a different one", policy };
   });
+}
+
+/** Return the neighbours to and from which nothing goes in clear: those with policies in both directions. */
+export function securedNeighbours(found: ReturnType<Esp["found"]>["policies"]): ReadonlySet<IPv4> {
+  const sources = new Set(
+    found.flatMap(({ direction, source }) => (direction === "in" && source !== undefined ? source : [])),
+  );
+  return new Set(
+    found.flatMap(({ direction, destination }) =>
+      direction === "out" && destination !== undefined && sources.has(destination) ? destination : [],
+    ),
+  );
 }
 
 interface AssociationChange extends Change {
