@@ -37,8 +37,9 @@ import { ratedLog } from "./ratedlog.ts";
 import { RouteNotifier } from "./routenotifier.ts";
 import { Routes } from "./routes.ts";
 import { drawShortId } from "./shortid.ts";
-import { TopologyGossip } from "./topology.ts";
+import { TOPOLOGY_CHANNEL, TopologyGossip } from "./topology.ts";
 import { TopologyBroadcaster } from "./topologybroadcaster.ts";
+import { TopologyCheck } from "./topologycheck.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 
 /**
@@ -48,9 +49,6 @@ import type { Stream, StreamHandler } from "./transport.ts";
 const REUNITED_MS = 4_000;
 /** Interval of closing connections over the limit. */
 const CARE_INTERVAL_MS = 5_000;
-/** Time from a change of the topology to the check whether it is consistent, and the longest one, reached by doubling. */
-const CHECK_TOPOLOGY_MS = 500;
-const MAX_CHECK_TOPOLOGY_MS = 8_000;
 /** Time for peers to forget one that they cannot reach, and interval at which we rely on that at most. */
 const ALONE_MS = 10_000;
 const ANEW_INTERVAL_MS = 60_000;
@@ -60,8 +58,6 @@ const CHECK_MS = 2_000;
 const SILENT_CHECK_MS = 4_000;
 /** Log lines on connections; a network of 300 that starts at once writes as many. */
 const CONNECTION_LINES_PER_MINUTE = 1_000;
-
-const TOPOLOGY = "topology";
 
 export class MeshRouter implements ConnectionHost {
   readonly ourself: Peer;
@@ -96,10 +92,9 @@ export class MeshRouter implements ConnectionHost {
   readonly #topology: TopologyGossip;
   readonly #pace: Pace;
   readonly #broadcaster: TopologyBroadcaster;
+  readonly #check: TopologyCheck;
   readonly #routeNotifier: RouteNotifier;
   #timers: Timer[] = [];
-  #topologyCheck: Timer | undefined;
-  #checkAt = 0;
   #stopped = false;
   /** Without connections until then, so that peers forget us. */
   #aloneUntil = Number.NEGATIVE_INFINITY;
@@ -175,15 +170,18 @@ export class MeshRouter implements ConnectionHost {
     this.#pace = new Pace(clock, random);
     this.#topology = new TopologyGossip(this.peers, clock, random, {
       received: (bytes) => this.#pace.received(bytes),
-      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY, undefined, data),
+      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY_CHANNEL, undefined, data),
       changed: (hasPending) => {
         this.maker.refresh();
         this.#topologyChanged();
         if (hasPending) this.#broadcaster.schedule();
       },
     });
+    this.#check = new TopologyCheck(this, this.#topology, this.#pace, (work) =>
+      this.#work("look through the topology", work),
+    );
     this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
-    const channel = this.channels.open(TOPOLOGY, this.#topology);
+    const channel = this.channels.open(TOPOLOGY_CHANNEL, this.#topology);
     this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, this.#pace);
   }
 
@@ -226,7 +224,7 @@ export class MeshRouter implements ConnectionHost {
     this.#repeatSoon.stop();
     this.questions.stop();
     for (const timer of this.#timers) timer.cancel();
-    this.#topologyCheck?.cancel();
+    this.#check.stop();
     for (const connection of [...this.maker.connections, ...this.#accepts.all()]) {
       connection.shutdown(new Error("router stopping"));
     }
@@ -241,39 +239,6 @@ export class MeshRouter implements ConnectionHost {
     this.slices.run(work, (error) => {
       if (error) this.log.error(`cannot ${what}: ${error.message}`);
     });
-  }
-
-  /** Check in `ms` whether the topology is consistent, the sooner the later it changed; spread, as all peers do. */
-  #checkTopology(ms: number): void {
-    const now = this.clock.now();
-    // While broadcasts wait, most of what seems to be missing is among them.
-    const longest = Math.max(ms, 2 * this.#pace.wait()) * 1.25;
-    if (this.#stopped || (this.#topologyCheck && this.#checkAt <= now + longest)) return;
-    this.#topologyCheck?.cancel();
-    this.#checkAt = now + longest * (0.6 + 0.4 * this.random.float());
-    this.#topologyCheck = this.clock.after(this.#checkAt - now, () => {
-      this.#topologyCheck = undefined;
-      this.#work("look through the topology", this.#askAboutInconsistent(ms));
-    });
-  }
-
-  /**
-   * Send what we have of inconsistent peers to the next hop to each, which answers with anything newer. Neighbours that announce
-   * ASK_CHANNEL are not asked about themselves: they broadcast their changes to all their neighbours, and a connection loses
-   * none. What seems to be missing is delayed.
-   */
-  *#askAboutInconsistent(ms: number): Work {
-    const names = yield* this.#topology.inconsistentPeers();
-    if (!names) return;
-    const byHop = new Map<PeerName, PeerName[]>();
-    for (const name of names) {
-      const hop = this.routes.unicastAll.get(name);
-      if (hop === undefined || (hop === name && this.connections.get(hop)?.announces(ASK_CHANNEL))) continue;
-      byHop.set(hop, [...(byHop.get(hop) ?? []), name]);
-    }
-    for (const [hop, some] of byHop)
-      this.connections.get(hop)?.sendGossip(TOPOLOGY, undefined, this.#topology.of(some));
-    this.#checkTopology(Math.min(2 * ms, MAX_CHECK_TOPOLOGY_MS));
   }
 
   /**
@@ -472,7 +437,7 @@ export class MeshRouter implements ConnectionHost {
   }
 
   #topologyChanged(): void {
-    this.#checkTopology(CHECK_TOPOLOGY_MS);
+    this.#check.within();
     this.routes.invalidate();
     this.#routeNotifier.schedule();
   }

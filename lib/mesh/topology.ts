@@ -38,6 +38,8 @@ class TopologyData implements GossipData {
   }
 }
 
+/** Name of the gossip channel (mesh: router.go). */
+export const TOPOLOGY_CHANNEL = "topology";
 /** Peers of a repetition, beside ourself: those that changed lately, and a few at random. */
 const MAX_RECENT = 16;
 const RECENT_MS = 60_000;
