@@ -86,7 +86,7 @@ test("the flow cache's programs are what they were", () => {
     egress: "521 a4bef64571e7c9bf",
     ingress: "325 cc68ca13953c4229",
     port: "451 731dcb1d030df0a8",
-    arrival: "842 c6cff5c9fd65d73b",
+    arrival: "846 a34b254216d802b5",
     departure: "219 489536ee6a98fba9",
     confirm: "264 fbcb7951bff26158",
   });

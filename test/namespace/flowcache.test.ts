@@ -162,6 +162,49 @@ test("most first and last packets of connections bypass the underlay's packet fi
   for (const packets of told.flat()) expect(packets).toBeGreaterThan(0);
 });
 
+const DATAGRAM_PORT = 7_200;
+const ROUNDS = 50;
+/** Answers each datagram with its number of bytes. */
+const ANSWERER = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", ${DATAGRAM_PORT}))
+print("ready", flush=True)
+while True:
+    data, sender = s.recvfrom(65536)
+    s.sendto(str(len(data)).encode(), sender)`;
+/** Sends 10 datagrams of 1,000 bytes by one call (UDP_SEGMENT, 103) and waits for the answers; prints how many came. */
+const SEGMENTER = `
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((sys.argv[1], ${DATAGRAM_PORT}))
+s.setsockopt(socket.IPPROTO_UDP, 103, 1000)
+s.settimeout(2)
+answers = 0
+try:
+    for _ in range(${ROUNDS}):
+        s.send(bytes(10000))
+        for _ in range(10):
+            assert s.recv(100) == b"1000"
+            answers += 1
+except TimeoutError:
+    pass
+print(answers)`;
+
+test("datagrams that one call sends (UDP_SEGMENT) arrive, on the same host and on another", async () => {
+  const [from, near] = world.pods.filter(({ host }) => host === world.a);
+  const [far] = world.pods.filter(({ host }) => host === world.b);
+  if (!from || !near || !far) throw new Error("two pods on one host and one on the other are needed");
+  const python = (netns: string, script: string) => ["ip", "netns", "exec", netns, "python3", "-c", script];
+  for (const to of [near, far]) {
+    const answerer = Bun.spawn(python(to.netns, ANSWERER), { stdout: "pipe" });
+    await answerer.stdout.getReader().read();
+    const answered = await must([...python(from.netns, SEGMENTER), to.address]);
+    answerer.kill();
+    expect(Number(answered)).toBe(10 * ROUNDS);
+  }
+});
+
 test("counters of containers include what takes the fast path", async () => {
   const { b } = world;
   const client = apiClient(join(b.folder, "run/weave.sock"));

@@ -20,8 +20,9 @@ import {
   requireIPv4,
   requireOn,
   STACK,
+  UDP,
 } from "./flow.ts";
-import { HEADERS, IN } from "./maps.ts";
+import { FLOW, HEADERS, IN } from "./maps.ts";
 import { OUTER, requireVxlan, requireWhole } from "./outer.ts";
 import { deliverOnPath, findPathFrom } from "./pathfrom.ts";
 
@@ -65,6 +66,7 @@ export function arrivalProgram(
   asm.jumpIf(R0, "eq", { imm: 0 }, "pass").mov(R8, R0);
   loadPacket(asm, HEADERS.all, "pass");
   loadFlow(asm, HEADERS.outer, "not-cached");
+  requireSegmented(asm, "pass");
   lookup(asm, maps.in.fd, STACK.flow);
   asm.jumpIf(R0, "eq", { imm: 0 }, "note").mov(R7, R0);
   requireFresh(asm, maps, R7, IN, "renew");
@@ -118,6 +120,20 @@ export function arrivalProgram(
   verdict(asm, TC_ACT.UNSPEC);
   verdict(asm.label("drop"), TC_ACT.SHOT);
   return asm.assemble();
+}
+
+/**
+ * Jump to `no` for a UDP super-frame (UDP_SEGMENT, as QUIC sends). removeOuter() leaves it marked as tunnelled: the kernel then takes
+ * the datagrams for VXLAN packets where it cuts them apart for the receiver's socket, and drops them.
+ */
+function requireSegmented(asm: Assembler, no: string): void {
+  const whole = asm.unique("segmented");
+  asm
+    .load("u32", R1, R6, SKB.gso_size)
+    .jumpIf(R1, "eq", { imm: 0 }, whole)
+    .load("u32", R1, FP, STACK.flow + FLOW.protocol)
+    .jumpIf(R1, "eq", UDP, no)
+    .label(whole);
 }
 
 /** Jump to "pass" unless the network identifier names another peer as source and us as destination. */

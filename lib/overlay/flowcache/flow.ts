@@ -31,7 +31,7 @@ export const ETHERTYPE_IPV4 = { imm: 0x0008 };
 const DONT_FRAGMENT = 0x0040;
 const IPV4_WITHOUT_OPTIONS = { imm: 0x45 };
 const TCP = { imm: 6 };
-const UDP = { imm: 17 };
+export const UDP = { imm: 17 };
 
 const ETHERNET = 14;
 const IPV4 = 20;
