@@ -155,7 +155,7 @@ export function decodeBody(
   return { header: familyHeader(body, length), attributes: decodeAttributes(body.subarray(length)) };
 }
 
-/** Consecutive attributes, with one view for all of them: a start decodes thousands. */
+/** The bytes that attributes are in, nested ones, too, with one view for all of them: a start decodes thousands. */
 interface Run {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -222,17 +222,36 @@ export class Attribute {
   }
 
   get nested(): Attributes {
-    return decodeAttributes(this.payload);
+    return decodeRun(this.#run, this.#at, this.#at + this.#length);
   }
 }
 
-/** Attributes in order, with lookup by type. */
+/** Attributes in order, with lookup by type. Most of a message is never read: there are no objects before they are asked for. */
 export class Attributes {
-  constructor(readonly list: readonly Attribute[]) {}
+  readonly #run: Run;
+  readonly #start: number;
+  readonly #end: number;
+  readonly #first: readonly (number | undefined)[];
+
+  /** Those of the run from `start` to `end`; `first` has where the first of each type begins. */
+  constructor(run: Run, start: number, end: number, first: readonly (number | undefined)[]) {
+    this.#run = run;
+    this.#start = start;
+    this.#end = end;
+    this.#first = first;
+  }
+
+  get list(): readonly Attribute[] {
+    const { view } = this.#run;
+    const list: Attribute[] = [];
+    for (let at = this.#start; at < this.#end; at += align(view.getUint16(at, true)))
+      list.push(this.#attribute(view.getUint16(at + 2, true) & TYPE_MASK, at));
+    return list;
+  }
 
   get(type: number): Attribute | undefined {
-    for (const attribute of this.list) if (attribute.type === type) return attribute;
-    return undefined;
+    const at = this.#first[type];
+    return at === undefined ? undefined : this.#attribute(type, at);
   }
 
   need(type: number): Attribute {
@@ -240,23 +259,28 @@ export class Attributes {
     if (!found) throw new AttributeError(`attribute ${type} is missing`);
     return found;
   }
+
+  #attribute(type: number, at: number): Attribute {
+    return new Attribute(type, this.#run, at + HEADER, this.#run.view.getUint16(at, true) - HEADER);
+  }
 }
 
 /** Decode a run of attributes; a length that does not fit the bytes left throws AttributeError. */
 export function decodeAttributes(bytes: Uint8Array): Attributes {
-  const run = { bytes, view: viewOf(bytes) };
+  return decodeRun({ bytes, view: viewOf(bytes) }, 0, bytes.length);
+}
+
+function decodeRun(run: Run, start: number, end: number): Attributes {
   const { view } = run;
-  const list: Attribute[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    if (bytes.length - at < HEADER)
-      throw new AttributeError(`${bytes.length - at} stray bytes after attributes`);
+  const first: (number | undefined)[] = [];
+  for (let at = start; at < end; ) {
+    const left = end - at;
+    if (left < HEADER) throw new AttributeError(`${left} stray bytes after attributes`);
     const length = view.getUint16(at, true);
-    if (length < HEADER || length > bytes.length - at) {
-      throw new AttributeError(`attribute of ${length} bytes where ${bytes.length - at} are left`);
-    }
-    const type = view.getUint16(at + 2, true) & TYPE_MASK;
-    list.push(new Attribute(type, run, at + HEADER, length - HEADER));
+    if (length < HEADER || length > left)
+      throw new AttributeError(`attribute of ${length} bytes where ${left} are left`);
+    first[view.getUint16(at + 2, true) & TYPE_MASK] ??= at;
     at += align(length);
   }
-  return new Attributes(list);
+  return new Attributes(run, start, end, first);
 }
