@@ -2,11 +2,11 @@
 // A failed attach removes what it had made.
 import { type Cidr, cidrContains, formatIPv4, type IPv4, parseCidr } from "../address/ipv4.ts";
 import { formatMac } from "../address/mac.ts";
-import { addressAdd } from "../netlink/address.ts";
+import { addressAddition } from "../netlink/address.ts";
 import { bridgePortChange } from "../netlink/link/bridgeport.ts";
 import { linkDelete } from "../netlink/link/delete.ts";
-import { type Link, linkAdd, linkByName, linkChange, linkSet } from "../netlink/link.ts";
-import { RT_SCOPE_LINK, RT_TABLE_MAIN, routeAdd } from "../netlink/route.ts";
+import { type Link, linkAdd, linkByName, linkChange } from "../netlink/link.ts";
+import { type Route, RT_SCOPE_LINK, RT_TABLE_MAIN, routeAddition } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns, type Netns, netnsPath, refuseOwnNetns } from "../sys/netns.ts";
@@ -105,9 +105,15 @@ const PAUSE_MS = 20;
  * that is wished for.
  */
 export function attach(attachment: Attachment): Attached {
+  using host = new NetlinkSocket(NETLINK_ROUTE);
+  return attachBy(host, attachment);
+}
+
+/** Do so by a socket of the host's namespace. */
+export function attachBy(host: NetlinkSocket, attachment: Attachment): Attached {
   for (let i = 1; ; i++) {
     try {
-      return attachOnce(attachment);
+      return attachOnce(host, attachment);
     } catch (error) {
       const meanwhile = isErrno(error, EEXIST) || (i > 1 && error instanceof AlreadyAttachedError);
       if (!attachment.extend || !meanwhile || i === ATTEMPTS) throw error;
@@ -116,10 +122,9 @@ export function attach(attachment: Attachment): Attached {
   }
 }
 
-function attachOnce(attachment: Attachment): Attached {
+function attachOnce(host: NetlinkSocket, attachment: Attachment): Attached {
   const { netns, ifName } = attachment;
   refuseOwnNetns(netns);
-  using host = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = requireBridge(host, attachment.bridge ?? BRIDGE);
   using guard = bridge.name === BRIDGE ? PortGuard.find(host, bridge) : undefined;
   const extended = attachment.extend ? hostEnd(host, { netns, ifName, bridge: bridge.name }) : undefined;
@@ -189,6 +194,12 @@ function linkMtu({ mtu }: Attachment, bridge: Link): number {
   return mtu && mtu < bridge.mtu ? mtu : bridge.mtu;
 }
 
+/**
+ * Queues of either end. By default, the kernel makes one for each processor, and removes all but one: that waits for two grace
+ * periods, 0.1 ms with two processors.
+ */
+export const QUEUES = 1;
+
 /** Makes the link; returns the host's end. */
 function addVeth(
   host: NetlinkSocket,
@@ -198,11 +209,12 @@ function addVeth(
 ): Omit<LinkEnd, "index"> {
   const { containerId, ifName, ends, mac } = attachment;
   const add = (name: string) => {
-    const peer = { ...(mac !== undefined && { address: mac }), ...ends?.inner, name: ifName, mtu, netnsFd };
+    const own = mac !== undefined && { address: mac };
+    const peer = { ...own, ...ends?.inner, name: ifName, mtu, queues: QUEUES, netnsFd };
     const index = ends?.outer.index;
     // Given here, it need not be asked for; and udev leaves it.
     const address = ends?.outer.address || randomMac();
-    linkAdd(host, { index, address, kind: "veth", name, mtu, up: true, peer });
+    linkAdd(host, { index, address, kind: "veth", name, mtu, queues: QUEUES, up: true, peer });
     return { name, address };
   };
   const name = ends?.outer.name ?? vethName(containerId);
@@ -253,20 +265,24 @@ function configure(
 ): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
   applyLinkSysctls(ifName);
-  const fresh = addresses.filter((cidr) => addressAdd(inside, ifName, link.index, cidr));
-  linkSet(inside, ifName, link.index, { up: true });
-  if (multicastRoute) routeAdd(inside, { destination: MULTICAST, link: link.index });
+  const requests = [
+    ...addresses.map((cidr) => addressAddition(ifName, link.index, cidr)),
+    linkChange(ifName, link.index, { up: true }),
+  ];
+  const route = (wanted: Route) => requests.push(routeAddition({ ...wanted, link: link.index }));
+  if (multicastRoute) route({ destination: MULTICAST });
   // What can be reached without a gateway so far: a route by one needs that.
   const onLink = [...addresses];
-  for (const route of routes) {
+  for (const wanted of routes) {
     // One whose scope is the link has no gateway.
-    const via = route.gateway ?? (route.scope === RT_SCOPE_LINK ? undefined : gateway);
-    const { table } = route;
-    if (via !== undefined && !onLink.some((cidr) => cidrContains(cidr, via))) {
-      routeAdd(inside, { destination: { address: via, prefix: 32 }, link: link.index, table });
-    }
-    routeAdd(inside, { ...route, gateway: via, link: link.index });
-    if (via === undefined && (table ?? RT_TABLE_MAIN) === RT_TABLE_MAIN) onLink.push(route.destination);
+    const via = wanted.gateway ?? (wanted.scope === RT_SCOPE_LINK ? undefined : gateway);
+    const { table } = wanted;
+    if (via !== undefined && !onLink.some((cidr) => cidrContains(cidr, via)))
+      route({ destination: { address: via, prefix: 32 }, table });
+    route({ ...wanted, gateway: via });
+    if (via === undefined && (table ?? RT_TABLE_MAIN) === RT_TABLE_MAIN) onLink.push(wanted.destination);
   }
-  return fresh;
+  // An extended link has some of them.
+  const done = inside.attempts(requests, EEXIST);
+  return addresses.filter((_, i) => done[i]);
 }

@@ -7,7 +7,7 @@ import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { EEXIST, isErrno } from "../sys/errno.ts";
 import { inNetns } from "../sys/netns.ts";
 import { announce } from "./arp.ts";
-import { joinBridge, randomMac } from "./attach.ts";
+import { joinBridge, QUEUES, randomMac } from "./attach.ts";
 import { requireBridge } from "./bridge.ts";
 import { inspectPorts } from "./containers.ts";
 import { networkMtuOf, tellMtu } from "./mtu.ts";
@@ -67,7 +67,8 @@ function addVeth(
   peer: { readonly name: string; readonly address: string; readonly mtu: number },
 ): string {
   const add = (name: string) => {
-    linkAdd(host, { kind: "veth", name, mtu: peer.mtu, address: randomMac(), up: true, peer });
+    const own = { name, mtu: peer.mtu, address: randomMac(), queues: QUEUES, up: true };
+    linkAdd(host, { kind: "veth", ...own, peer: { ...peer, queues: QUEUES } });
     return name;
   };
   try {

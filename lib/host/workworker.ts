@@ -1,7 +1,9 @@
 // The container work thread. Pending removals of links are done together: they are answered once the links are marked as leaving,
 // and what is asked of this thread afterwards finds them removed.
 import { parentPort } from "node:worker_threads";
-import { workHere } from "./containerwork.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { attachBy } from "./attach.ts";
+import { type ContainerWork, workHere } from "./containerwork.ts";
 import { beginDetach, type Detaching } from "./detach.ts";
 import type { ContainerLink } from "./hostend.ts";
 import { failureOf, type WorkAnswer, type WorkRequest } from "./workmessages.ts";
@@ -10,6 +12,13 @@ import { failureOf, type WorkAnswer, type WorkRequest } from "./workmessages.ts"
 const TOGETHER = 16;
 /** Pause after a removal that failed. */
 const RETRY_MS = 1_000;
+
+/** This thread always returns to the host's namespace. */
+const host = new NetlinkSocket(NETLINK_ROUTE);
+const workBySocket: ContainerWork = {
+  ...workHere,
+  attach: async (attachment) => attachBy(host, attachment),
+};
 
 const leaving: { id: number; link: ContainerLink }[] = [];
 
@@ -46,7 +55,7 @@ parentPort?.on("message", ({ id, operation, parameters }: WorkRequest) => {
     if (leaving.push({ id, link }) === 1) setImmediate(removeSome);
     return;
   }
-  const work = workHere[operation] as (...given: readonly unknown[]) => Promise<unknown>;
+  const work = workBySocket[operation] as (...given: readonly unknown[]) => Promise<unknown>;
   work(...parameters).then(
     (result) => answer({ id, result }),
     (error) => refuse(id, error),

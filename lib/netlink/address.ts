@@ -5,7 +5,7 @@ import { EADDRNOTAVAIL, EEXIST } from "../sys/errno.ts";
 import { AF_INET, AF_INET6 } from "../sys/socket.ts";
 import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
-import { attempt, type NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket, type Request } from "./socket.ts";
 
 const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
@@ -40,12 +40,16 @@ export function encodeAddress(index: number, cidr: Cidr, broadcast: boolean): Ui
   return encoder.done();
 }
 
-/** Add an address to a link; false if it had it already. `what` names the link in errors. */
-export function addressAdd(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
+/** Return the request that adds an address to a link; refused with EEXIST if it has it. `what` names the link in errors. */
+export function addressAddition(what: string, index: number, cidr: Cidr): Request {
   const operation = `address add ${formatCidr(cidr)} to ${what}`;
   const body = encodeAddress(index, cidr, true);
-  const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return attempt(nl, { operation, type: RTM_NEWADDR, flags, body }, EEXIST);
+  return { operation, type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body };
+}
+
+/** Add an address to a link; false if it had it already. `what` names the link in errors. */
+export function addressAdd(nl: NetlinkSocket, what: string, index: number, cidr: Cidr): boolean {
+  return attempt(nl, addressAddition(what, index, cidr), EEXIST);
 }
 
 /** Delete an address of a link; false if it did not have it. */

@@ -12,7 +12,7 @@ import { EEXIST, ENOENT, ESRCH } from "../sys/errno.ts";
 import { AF_INET } from "../sys/socket.ts";
 import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
-import { attempt, type NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket, type Request } from "./socket.ts";
 
 export const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
@@ -121,11 +121,15 @@ function describe(route: Route): string {
   return `${formatCidr(route.destination)}${via}`;
 }
 
+/** Return the request that adds a route; refused with EEXIST if there is one to that destination. */
+export function routeAddition(route: Route): Request {
+  const operation = `route add ${describe(route)}`;
+  return { operation, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body: encodeRoute(route) };
+}
+
 /** Add a route; false if there was one to that destination already. */
 export function routeAdd(nl: NetlinkSocket, route: Route): boolean {
-  const operation = `route add ${describe(route)}`;
-  const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return attempt(nl, { operation, type: RTM_NEWROUTE, flags, body: encodeRoute(route) }, EEXIST);
+  return attempt(nl, routeAddition(route), EEXIST);
 }
 
 /** Add a route, in place of the one to that destination, if there is one. */

@@ -117,10 +117,12 @@ function kernelWire(family: number): Wire {
 /** Return the sequence number that many messages later. */
 const following = (sequence: number, messages = 1) => (sequence + messages) >>> 0;
 
+/** Where answers arrive, of all sockets of a thread: each is copied before the next. */
+const RECEIVED = new Uint8Array(1 << 16);
+
 /** A socket for requests of one netlink family. */
 export class NetlinkSocket implements Disposable {
   readonly #wire: Wire;
-  readonly #buffer = new Uint8Array(1 << 16);
   /** Of the last request: a u32, as in messages, which a router uses up within months. */
   #sequence: number;
   #port = 0;
@@ -159,7 +161,19 @@ export class NetlinkSocket implements Disposable {
    * NetlinkError.
    */
   requests(requests: readonly Request[]): void {
-    this.batch(requests.map((request) => ({ ...request, flags: (request.flags ?? 0) | NLM_F_ACK })));
+    this.attempts(requests);
+  }
+
+  /**
+   * Send requests as requests() does; return for each whether the kernel has done it: false where it refuses it with one of
+   * these errnos. Throws the first other refusal as NetlinkError.
+   */
+  attempts(requests: readonly Request[], ...errnos: number[]): boolean[] {
+    const refused = this.batch(
+      requests.map((request) => ({ ...request, flags: (request.flags ?? 0) | NLM_F_ACK })),
+      errnos,
+    );
+    return requests.map((_, i) => !refused.has(i));
   }
 
   /** Dump all objects of a kind, again where something changed meanwhile. Throws NetlinkError, SysError. */
@@ -174,9 +188,10 @@ export class NetlinkSocket implements Disposable {
 
   /**
    * Send messages as one datagram (a batch: the kernel takes all of them or none) and wait for the acknowledgements
-   * that they ask for. Throws the first refusal as NetlinkError, named by its request.
+   * that they ask for. Throws the first refusal as NetlinkError, named by its request; returns the places of those that are
+   * refused with one of the given errnos.
    */
-  batch(requests: readonly Request[]): void {
+  batch(requests: readonly Request[], errnos: readonly number[] = []): ReadonlySet<number> {
     const first = following(this.#sequence);
     const parts = requests.map((request) => this.#frame(request.type, request.flags ?? 0, request.body));
     this.#wire.send("netlink batch", Buffer.concat(parts));
@@ -185,13 +200,19 @@ export class NetlinkSocket implements Disposable {
       if ((request.flags ?? 0) & NLM_F_ACK) waiting.add(following(first, i));
     });
     let refused: NetlinkError | undefined;
+    const expected = new Set<number>();
     while (waiting.size > 0) {
       for (const message of this.#receive("netlink batch")) {
-        const request = requests[(message.sequence - first) >>> 0];
+        const place = (message.sequence - first) >>> 0;
+        const request = requests[place];
         if (message.type !== NLMSG_ERROR || !request) continue;
         waiting.delete(message.sequence);
         const error = decodeError(message, request.operation);
         if (!error) continue;
+        if (errnos.includes(error.errno)) {
+          expected.add(place);
+          continue;
+        }
         refused ??= error;
         // A batch that the kernel cannot parse is answered once, for its first message.
         if (message.sequence === first) waiting.clear();
@@ -201,6 +222,7 @@ export class NetlinkSocket implements Disposable {
       this.#drain();
       throw refused;
     }
+    return expected;
   }
 
   #frame(type: number, flags: number, body: Uint8Array): Uint8Array {
@@ -214,14 +236,14 @@ export class NetlinkSocket implements Disposable {
   }
 
   #receive(operation: string): Message[] {
-    const datagram = this.#wire.receive(operation, this.#buffer, true);
+    const datagram = this.#wire.receive(operation, RECEIVED, true);
     const messages = datagram ? decodeMessages(datagram.slice()) : [];
     this.#port ||= messages[0]?.port ?? 0;
     return messages;
   }
 
   #drain(): void {
-    while (this.#wire.receive("netlink", this.#buffer, false));
+    while (this.#wire.receive("netlink", RECEIVED, false));
   }
 
   #answers(operation: string, sequence: number): { messages: Message[]; interrupted: boolean } {

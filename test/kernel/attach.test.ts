@@ -142,6 +142,17 @@ describe.if(isRoot)("attaching", () => {
     });
   });
 
+  test("makes links with one queue each: the kernel waits for each that it takes away again", () => {
+    onHost(({ one, give }) => {
+      give();
+      const shown = [
+        ip("-d", "link", "show", OUTER),
+        inContainer(one, () => ip("-d", "link", "show", "eth0")),
+      ];
+      for (const link of shown) expect(link).toContain("numtxqueues 1 numrxqueues 1 ");
+    });
+  });
+
   test("announces new addresses to the network, at once, and none that were there", () => {
     onHost(({ give, bridge, two }) => {
       const fd = openSocket("packets", AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);

@@ -158,6 +158,19 @@ describe("a batch", () => {
     expect(() => socket.batch(REQUESTS)).toThrow(new NetlinkError("begin", EINVAL));
   });
 
+  test("of which some may be refused: the others are waited for, and it is told which; any other refusal is thrown", () => {
+    for (const refused of ["a", "abcd", "d", ""]) {
+      const { socket, waiting } = scripted((sent) =>
+        sent.map(({ sequence }, i) => acknowledge(sequence, refused.includes("abcd"[i] ?? "") ? EBUSY : 0)),
+      );
+      const requests = ["a", "b", "c", "d"].map((name) => request(`add ${name}`));
+      expect(socket.attempts(requests, EBUSY)).toEqual(["a", "b", "c", "d"].map((n) => !refused.includes(n)));
+      expect(waiting).toEqual([]);
+      if (refused)
+        expect(() => socket.attempts(requests, EINVAL)).toThrow(new NetlinkError(`add ${refused[0]}`, EBUSY));
+    }
+  });
+
   test("refused for a message that asked for no answer: it is named all the same", () => {
     const { socket } = scripted((sent) =>
       sent.map(({ sequence }, i) => acknowledge(sequence, i === 3 ? EINVAL : 0)).slice(1, -1),

@@ -29,6 +29,8 @@ export const IFLA_IFALIAS = 20;
 export const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 export const IFLA_EXT_MASK = 29;
+const IFLA_NUM_TX_QUEUES = 31;
+const IFLA_NUM_RX_QUEUES = 32;
 export const IFLA_LINK_NETNSID = 37;
 
 export const IFLA_INFO_KIND = 1;
@@ -54,6 +56,8 @@ export interface LinkSettings {
   readonly arp?: boolean;
   /** Length of the transmit queue, in packets. */
   readonly queue?: number;
+  /** Queues to make it with, for each direction; the kernel's choice for its kind unless given. */
+  readonly queues?: number;
   /** A text of at most LINK_ALIAS_MAX bytes that the kernel keeps with the link. */
   readonly alias?: string;
   /** An open fd of the network namespace to move it to. */
@@ -81,6 +85,8 @@ export function encodeSettings(encoder: AttributeEncoder, settings: LinkSettings
   if (settings.mtu !== undefined) encoder.u32(IFLA_MTU, settings.mtu);
   if (settings.name !== undefined) encoder.string(IFLA_IFNAME, settings.name);
   if (settings.queue !== undefined) encoder.u32(IFLA_TXQLEN, settings.queue);
+  if (settings.queues !== undefined)
+    encoder.u32(IFLA_NUM_TX_QUEUES, settings.queues).u32(IFLA_NUM_RX_QUEUES, settings.queues);
   if (settings.alias !== undefined) encoder.bytes(IFLA_IFALIAS, new TextEncoder().encode(settings.alias));
   if (settings.master !== undefined) encoder.u32(IFLA_MASTER, settings.master);
   if (settings.netnsFd !== undefined) encoder.u32(IFLA_NET_NS_FD, settings.netnsFd);
