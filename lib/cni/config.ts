@@ -154,10 +154,25 @@ export type CniConfig = v.InferOutput<typeof Config> & { readonly name: string }
  */
 const WISHES: readonly string[] = ["runtimeConfig", "args"];
 
+/** What was read last for a DEL, and for the others: the router reads one for each call, mostly the same. */
+const last = new Map<boolean, { readonly text: string; readonly config: CniConfig }>();
+
 /** Read a configuration (undefined: it was too long) for a command. Throws CniError. */
 export function parseConfig(text: string | undefined, command = ""): CniConfig {
   if (text === undefined || text.length > MAX_CONFIG_BYTES)
     throw new CniError(CODE.decode, "network configuration longer than 1 MiB");
+  const isDel = command === "DEL";
+  const known = last.get(isDel);
+  const config = known?.text === text ? known.config : readConfig(text, isDel);
+  last.set(isDel, { text, config });
+  if (command === "GC" && config[VALID] === undefined) throw required(VALID, " by GC");
+  return config;
+}
+
+const required = (key: "name" | typeof VALID, what: string) =>
+  new CniError(CODE.invalidConfig, `network configuration: ${key}: required${what}, but not set`);
+
+function readConfig(text: string, isDel: boolean): CniConfig {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -167,7 +182,7 @@ export function parseConfig(text: string | undefined, command = ""): CniConfig {
   }
   if (Array.isArray(json))
     throw new CniError(CODE.invalidConfig, "network configuration: a list, not an object");
-  const result = v.safeParse(Config, command === "DEL" ? withoutWishes(json) : json);
+  const result = v.safeParse(Config, isDel ? withoutWishes(json) : json);
   if (!result.success) {
     const [issue] = result.issues;
     const path = issue.path?.map((part) => String(part.key)).join(".");
@@ -176,15 +191,12 @@ export function parseConfig(text: string | undefined, command = ""): CniConfig {
       `network configuration: ${path ? `${path}: ` : ""}${issue.message}`,
     );
   }
-  const required = (key: "name" | typeof VALID, what: string) =>
-    new CniError(CODE.invalidConfig, `network configuration: ${key}: required${what}, but not set`);
   const { name, ...config } = result.output;
   if (config.isGateway)
     throw new CniError(CODE.unsupportedField, "isGateway: Gateway functionality not supported");
   if (config.ipMasq)
     throw new CniError(CODE.unsupportedField, "ipMasq: IP Masquerading functionality not supported");
   if (name === undefined) throw required("name", "");
-  if (command === "GC" && config[VALID] === undefined) throw required(VALID, " by GC");
   return { ...config, name };
 }
 

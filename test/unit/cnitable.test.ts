@@ -194,6 +194,16 @@ describe("configurations", () => {
     ]);
   });
 
+  test("are read for each command, also where the same was read for another one just before", () => {
+    const text = JSON.stringify({ name: "net", runtimeConfig: { mac: 5 } });
+    const read = (command: string) => errorOf(() => parseConfig(text, command))?.[0];
+    expect(["DEL", "ADD", "DEL", "ADD", "CHECK"].map(read)).toEqual([undefined, 7, undefined, 7, 7]);
+    const plain = JSON.stringify({ name: "net" });
+    expect(parseConfig(plain, "ADD")).toBe(parseConfig(plain, "ADD"));
+    expect(errorOf(() => parseConfig(plain, "GC"))).toEqual([7, expect.stringContaining("required by GC")]);
+    expect(parseConfig(JSON.stringify({ name: "other" }), "ADD").name).toBe("other");
+  });
+
   test("are bounded, and JSON", () => {
     expect(errorOf(() => parseConfig(undefined))).toEqual([6, "network configuration longer than 1 MiB"]);
     const padded = (length: number) => `{"name":"net"}`.padEnd(length);
