@@ -53,8 +53,8 @@ test("the manual has the numbers of the table", () => {
   );
   const works = (topicText("how-it-works", PLAIN) ?? "").replace(/\s+/g, " ");
   expect(works).toContain(
-    `${ETHERNET - fastdp.plain} on Ethernet, ${ETHERNET - fastdp.esp} with ESP, ${ETHERNET - sleeve["aegis-256"]} by encrypted sleeve`,
+    `${ETHERNET - fastdp.plain} on Ethernet, ${ETHERNET - fastdp.esp} with ESP, ${ETHERNET - sleeve["aegis-256"]} with encrypted sleeve`,
   );
-  expect(works).toContain(`it is ${DEFAULT_MTU}.`);
+  expect(works).toContain(`the MTU is ${DEFAULT_MTU}.`);
   expect(works).toContain(`less than ${LEAST_MTU} bytes`);
 });
