@@ -46,6 +46,9 @@ const MAX_INCOMPLETE = 6;
 /** Time from allocation until a link must have the address: dockerd allocates well before it creates the link. */
 const LINK_TIMEOUT_MS = 30_000;
 
+/** Return the interface of an attachment, `network/interface`. */
+const interfaceOf = (attachment: string) => attachment.slice(attachment.lastIndexOf("/") + 1);
+
 const NO_SIGHTING: Sighting = { addresses: [], complete: false };
 
 export class Releaser {
@@ -77,7 +80,13 @@ export class Releaser {
   release(id: string, { attachment, detached = false }: ReleaseOptions = {}): Promise<void> {
     const waited = this.pending.cancel(id, attachment);
     const { isContainer, cidrs } = this.holders.get(id);
-    const isMeant = (lease: Lease) => lease.attachment === attachment;
+    const isNamed = (lease: Lease) => lease.attachment === attachment;
+    const ifName = attachment === undefined ? undefined : interfaceOf(attachment);
+    // An interface belongs to one network at a time: where its link was removed, the network was renamed since.
+    const wasRenamed = detached && ifName !== undefined && !cidrs.some(isNamed);
+    const isMeant = (lease: Lease) =>
+      isNamed(lease) ||
+      (wasRenamed && lease.attachment !== undefined && interfaceOf(lease.attachment) === ifName);
     const leases = cidrs.filter(
       (lease) => attachment === undefined || lease.attachment === undefined || isMeant(lease),
     );

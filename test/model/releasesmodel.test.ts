@@ -143,17 +143,22 @@ class Model {
 
   /** False where there is nothing to release. */
   release(id: string, attachment: Attachment, detached: boolean): boolean | "disk" {
-    const leases = this.of(id).filter(
-      ([, held]) =>
-        attachment === undefined || held.attachment === undefined || held.attachment === attachment,
+    const all = this.of(id);
+    const named = all.some(([, held]) => held.attachment === attachment);
+    // Of another network, by the name of its interface, if the link was removed and the network itself has none.
+    const means = (theirs: Attachment) =>
+      theirs === attachment ||
+      (detached && !named && attachment !== undefined && theirs?.split("/")[1] === attachment.split("/")[1]);
+    const leases = all.filter(
+      ([, held]) => attachment === undefined || held.attachment === undefined || means(held.attachment),
     );
     if (leases.length === 0) return false;
     const addresses = leases.map(([address]) => address);
-    const meant = leases.filter(([, held]) => held.attachment === attachment);
+    const meant = leases.filter(([, held]) => means(held.attachment));
     if (!this.isContainer(id) || (detached && meant.length === leases.length))
       return this.remove(id, addresses) || "disk";
     for (const [address, held] of leases) {
-      if (attachment === undefined || held.attachment === attachment)
+      if (attachment === undefined || means(held.attachment))
         this.due.set(address, { id, at: this.now, obstacle: "unseen" });
       else this.died([address], id, 0);
     }

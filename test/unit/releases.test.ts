@@ -93,6 +93,23 @@ describe("attachments of one container", () => {
     expect(await add("d", ETH0)).not.toBe(eth0);
   });
 
+  test("of a network that was renamed since: the address goes with its link, that of another interface stays", async () => {
+    const { allocator, links, add, held } = alone();
+    const [eth0, net1] = [await add("c", "before/eth0"), await add("c", "before/net1")];
+    expect(() => allocator.delete("c", { attachment: "after/eth0" })).toThrow("no addresses for c");
+    expect(held("c")).toEqual([eth0, net1]);
+    links.delete(eth0);
+    await allocator.delete("c", { attachment: "after/eth0", detached: true });
+    expect(held("c")).toEqual([net1]);
+    const here = await add("c", "after/eth0");
+    await allocator.delete("c", { attachment: "after/net1", detached: true });
+    expect(held("c")).toEqual([here]);
+    const there = await add("c", "before/eth0");
+    expect(there).not.toBe(here);
+    await allocator.delete("c", { attachment: "after/eth0", detached: true });
+    expect(held("c")).toEqual([there]);
+  });
+
   test("a request that waits is cancelled with its own attachment alone", async () => {
     const { allocator, add } = alone();
     for (let i = 0; i < 14; i++) await add(`c${i}`, ETH0);
