@@ -1,7 +1,9 @@
 // The datapath of a router as its parts are wired: each is at the port that it speaks on, and a start that fails takes back
 // what it made, but nothing that carries the traffic of the run before.
 import { describe, expect, spyOn, test } from "bun:test";
+import { parseIPv4 } from "../../lib/address/ipv4.ts";
 import * as xfrms from "../../lib/netlink/xfrm/watch.ts";
+import type { ForwardingTable } from "../../lib/overlay/datapath/contents.ts";
 import * as datapaths from "../../lib/overlay/datapath/datapath.ts";
 import * as espparts from "../../lib/overlay/fastdp/esp.ts";
 import * as espstates from "../../lib/overlay/fastdp/espstate.ts";
@@ -15,15 +17,25 @@ import * as ports from "../../lib/router/ports.ts";
 import { isRoot } from "../support/newnetns.ts";
 import { RouterBench } from "../support/routercontext.ts";
 
+const [SECURED, TRUSTED, OTHER] = [parseIPv4("10.1.1.1"), parseIPv4("10.1.2.1"), parseIPv4("10.1.3.1")];
+const POLICIES = [
+  { direction: "in", source: SECURED },
+  { direction: "out", destination: SECURED },
+];
+
 /** Start it with parts that note what they are made from, over flow maps that were there or were not. */
 async function start(
   bench: RouterBench,
   found: boolean,
   port: number,
-  more: { password?: string; esp?: object } = {},
+  more: { password?: string; trusted?: string; esp?: object } = {},
 ) {
-  const { password, esp = { unavailable: "not here" } } = more;
-  const opened = bench.open({ port: String(port), ...(password !== undefined && { password }) });
+  const { password, trusted = "", esp = { unavailable: "not here" } } = more;
+  const opened = bench.open({
+    port: String(port),
+    "trusted-subnets": trusted,
+    ...(password !== undefined && { password }),
+  });
   const kept: unknown[] = [];
   const undone: string[] = [];
   const made: Record<string, unknown[]> = {};
@@ -36,15 +48,20 @@ async function start(
       return { ...all, closeMaps: undo("closeMaps"), keepers: () => [], ...of };
     };
   const maps = { left: {}, made: {} };
+  const applied: ForwardingTable[] = [];
+  const table = { routes: new Map(), hops: new Map(), neighbours: new Set([SECURED, TRUSTED, OTHER]) };
+  const apply = (each: ForwardingTable) => void applied.push(each);
   const spies = [
     spyOn(probes, "whyNoFlowCache").mockImplementation(() => undefined),
     spyOn(flowcaches, "findFlowMaps").mockImplementation(() => (found ? maps.left : undefined) as never),
     spyOn(flowmaps, "createFlowMaps").mockImplementation(() => maps.made as never),
     spyOn(flowmaps, "closeFlowMaps").mockImplementation(() => void undone.push("flow maps closed")),
     spyOn(generations, "watchPolicies").mockImplementation(part("policies") as never),
-    spyOn(datapaths, "Datapath").mockImplementation(part("datapath") as never),
+    spyOn(datapaths, "Datapath").mockImplementation(part("datapath", { table, apply }) as never),
     spyOn(flowcaches, "FlowCache").mockImplementation(part("flow cache") as never),
-    spyOn(espparts, "Esp").mockImplementation(part("ESP", esp) as never),
+    spyOn(espparts, "Esp").mockImplementation(
+      part("ESP", { found: () => ({ policies: POLICIES }), ...esp }) as never,
+    ),
     spyOn(espstates, "espKeepers").mockImplementation(() => ["associations", "policies"] as never),
     spyOn(xfrms, "watchXfrm").mockImplementation(part("XFRM") as never),
     spyOn(networks, "NetworkOverlay").mockImplementation(part("overlay") as never),
@@ -59,7 +76,7 @@ async function start(
   } finally {
     for (const spy of spies) spy.mockRestore();
   }
-  return { ...opened, made, undone, kept, maps };
+  return { ...opened, made, undone, kept, maps, applied };
 }
 
 describe.if(isRoot)("the datapath of a router", () => {
@@ -91,6 +108,23 @@ describe.if(isRoot)("the datapath of a router", () => {
         watched ? ["associations", "policies"] : [],
         watched,
       ]);
+    },
+  );
+
+  test.each([
+    ["p", undefined, [SECURED, TRUSTED]],
+    ["p", "no ESP", [TRUSTED]],
+    [undefined, undefined, undefined],
+  ])(
+    "with a password (%p) and ESP (without: %p) goes on by paths that are encrypted, or trusted: %p",
+    async (password, unavailable, kept) => {
+      await using bench = new RouterBench();
+      const { applied } = await start(bench, true, 6_783, {
+        trusted: "10.1.2.0/24",
+        esp: { unavailable },
+        ...(password !== undefined && { password }),
+      });
+      expect(applied.map(({ neighbours }) => [...neighbours])).toEqual(kept ? [kept] : []);
     },
   );
 

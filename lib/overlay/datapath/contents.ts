@@ -47,7 +47,7 @@ export function tableDifference(desired: ForwardingTable, found: ForwardingTable
   return entries;
 }
 
-/** Return the table without ways by neighbours that `allowed` refuses; frames for these are dropped. */
+/** Return the table without paths through neighbours that `allowed` refuses; frames for these are dropped. */
 export function restrictTable(
   table: ForwardingTable,
   allowed: (neighbour: IPv4) => boolean,
@@ -57,7 +57,7 @@ export function restrictTable(
     vxlan: hops.vxlan.filter(({ address }) => allowed(address)),
   });
   return {
-    routes: new Map([...table.routes].filter(([, way]) => way === SLEEVE || allowed(way))),
+    routes: new Map([...table.routes].filter(([, hop]) => hop === SLEEVE || allowed(hop))),
     hops: new Map([...table.hops].map(([source, hops]) => [source, restrict(hops)])),
     neighbours: new Set([...table.neighbours].filter(allowed)),
   };
