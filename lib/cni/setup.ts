@@ -46,7 +46,9 @@ const OURS: readonly string[] = [LIST, SINGLE];
 export function setup({ binDir, executable, ...options }: SetupOptions): string[] {
   // Runtimes that read a configuration without its plugin start no container.
   if (!existsSync(binDir))
-    return [`${binDir} does not exist: neither CNI plugin nor configuration installed`];
+    return [
+      `${binDir} does not exist: neither CNI plugin nor configuration installed; create it, or name another by --cni-bin-dir`,
+    ];
   return [installPlugin(binDir, executable), ...installConfig(options)];
 }
 

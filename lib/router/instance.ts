@@ -19,7 +19,7 @@ export class AlreadyRunningError extends Error {
     super(
       pid === undefined
         ? `weave is already running in another pid namespace (${pidFile()} is locked)`
-        : `weave is already running (pid ${pid}); you can stop it with 'weave stop'`,
+        : `weave is already running (pid ${pid}): 'weave connect' adds peers, 'weave stop' ends it`,
     );
   }
 }

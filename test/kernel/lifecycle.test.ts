@@ -98,7 +98,7 @@ describe.if(isRoot)("a daemon", () => {
     const { error } = await launchWith();
     expect(error).toBeInstanceOf(AlreadyRunningError);
     expect(error?.message).toBe(
-      `weave is already running (pid ${runningPid()}); you can stop it with 'weave stop'`,
+      `weave is already running (pid ${runningPid()}): 'weave connect' adds peers, 'weave stop' ends it`,
     );
   });
 

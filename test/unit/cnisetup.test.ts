@@ -153,7 +153,7 @@ describe("the plugin", () => {
     );
     const done = setup({ binDir: join(folder, "none"), confDir, executable, hairpin: true });
     expect(done).toEqual([
-      `${join(folder, "none")} does not exist: neither CNI plugin nor configuration installed`,
+      `${join(folder, "none")} does not exist: neither CNI plugin nor configuration installed; create it, or name another by --cni-bin-dir`,
     ]);
     // A runtime that reads it would start no container.
     expect(readdirSync(confDir)).toEqual([]);

@@ -1106,7 +1106,7 @@ describe("installation", () => {
   test("says where folders are missing, and removes what is its own alone", () => {
     const places = place("remove");
     expect(setup({ ...places, binDir: join(folder, "no"), hairpin: true })).toEqual([
-      `${join(folder, "no")} does not exist: neither CNI plugin nor configuration installed`,
+      `${join(folder, "no")} does not exist: neither CNI plugin nor configuration installed; create it, or name another by --cni-bin-dir`,
     ]);
     const texts = () => cniSteps(places).map(({ does }) => does);
     setup({ ...places, hairpin: false });

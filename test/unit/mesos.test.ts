@@ -45,7 +45,11 @@ describe("the app", () => {
   });
 
   test.each([
-    [{ instances: undefined }, "--instances is required"],
+    [{ instances: undefined }, "required: --instances; see 'weave help mesos'"],
+    [
+      { instances: undefined, "ipalloc-range": undefined, uri: "weave" },
+      "required: --ipalloc-range, --instances; see 'weave help mesos'",
+    ],
     [{ "ipalloc-range": "10.0.0.1/12" }, '--ipalloc-range: "10.0.0.1/12" '],
     [{ "host-prefix": "a b" }, '--host-prefix: "a b" cannot begin a host name'],
     [{ uri: "weave" }, '--uri: "weave" is not a URL'],

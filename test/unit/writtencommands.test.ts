@@ -134,7 +134,9 @@ test("manifest marathon needs what the app needs", async () => {
   ];
   const app = JSON.parse((await runCommand(marathon, argv)).out);
   expect(app).toMatchObject({ id: "/weave", instances: 3, env: { WEAVE_MTU: "1200" } });
-  expect((await runCommand(marathon, argv.slice(2))).error?.message).toBe("--host-prefix is required");
+  expect((await runCommand(marathon, argv.slice(2))).error?.message).toBe(
+    "required: --host-prefix; see 'weave help mesos'",
+  );
 });
 
 describe("manifest monitoring", () => {
