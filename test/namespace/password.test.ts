@@ -95,13 +95,19 @@ test("the password may come from a file or the environment; without ESP in the k
   await talk(await pods());
 });
 
-test("a router that gets a password ends the unencrypted paths of the router before it", async () => {
+/** Two pods that have talked in clear, on hosts whose routers have stopped. */
+async function talkingInClear() {
   await launch(a);
   await launch(b, a.ip);
   await hosts.meshed();
-  const [one, two] = await pods();
-  await talk([one, two]);
+  const both = await pods();
+  await talk(both);
   for (const host of [a, b]) await host.weave("stop");
+  return both;
+}
+
+test("a router that gets a password ends the unencrypted paths of the router before it", async () => {
+  const [one, two] = await talkingInClear();
   await launch(a, "--password=s3cr3t");
   // The kernel of the other host still sends and accepts frames in clear.
   const seen = await datagrams(() => ping(one, two.address));
@@ -112,12 +118,7 @@ test("a router that gets a password ends the unencrypted paths of the router bef
 });
 
 test("a router that gets a password keeps the paths in trusted networks", async () => {
-  await launch(a);
-  await launch(b, a.ip);
-  await hosts.meshed();
-  const [one, two] = await pods();
-  await talk([one, two]);
-  for (const host of [a, b]) await host.weave("stop");
+  const [one, two] = await talkingInClear();
   await launch(a, "--password=s3cr3t", "--trusted-subnets=10.99.0.0/24");
   expect((await ping(one, two.address)).code).toBe(0);
 });
