@@ -36,6 +36,13 @@ const launchWith = (...argv: string[]) =>
   ]);
 const log = () => readFileSync(join(folder, "weave.log"), "utf8");
 
+/** The router's pid; never 0, which stands for all processes of the group. */
+function running(): number {
+  const pid = runningPid();
+  if (pid === undefined) throw new Error("no router runs");
+  return pid;
+}
+
 describe.if(isRoot)("a daemon", () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "weave-lifecycle-"));
@@ -127,8 +134,7 @@ describe.if(isRoot)("a daemon", () => {
 
   test("that is killed is launched again with what it had", async () => {
     expect((await launchWith("--json")).error).toBeUndefined();
-    const pid = runningPid() ?? 0;
-    process.kill(pid, "SIGKILL");
+    process.kill(running(), "SIGKILL");
     await eventually("it has ended", runningPid, (now) => now === undefined);
     expect(existsSync(join(folder, "weave.sock"))).toBe(true);
     const { out } = await launchWith("--json");
@@ -137,7 +143,7 @@ describe.if(isRoot)("a daemon", () => {
   });
 
   test("that is stopped by a signal ends with stop, too", async () => {
-    process.kill(runningPid() ?? 0, "SIGSTOP");
+    process.kill(running(), "SIGSTOP");
     expect((await runCommand(stop, [])).error).toBeUndefined();
     expect(runningPid()).toBeUndefined();
   });
