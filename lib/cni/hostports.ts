@@ -5,7 +5,7 @@ import { formatIPv4, type IPv4, parseIPv4 } from "../address/ipv4.ts";
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { type HostPort, HostPorts, hostPortText, targetText } from "../host/hostports/mapping.ts";
 import { removeHostPorts } from "../host/hostports/remove.ts";
-import { vethAlias } from "../host/names.ts";
+import { attachmentKey, vethAlias } from "../host/names.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
@@ -20,7 +20,7 @@ interface Call {
 }
 
 const pathOf = ({ config, environment: { containerId, ifName } }: Call) => {
-  const attachment = `${config.name ?? ""}/${ifName}`;
+  const attachment = attachmentKey({ network: config.name, ifName });
   return `/hostports/${encodeURIComponent(containerId)}?${new URLSearchParams({ attachment })}`;
 };
 

@@ -3,6 +3,7 @@ import { type Cidr, formatCidr, formatIPv4, parseCidr } from "../address/ipv4.ts
 import { type ApiClient, ApiError, NO_ANSWER, RouterDownError } from "../api/client.ts";
 import { releaseDirectory } from "../api/paths.ts";
 import type { ContainerRoute } from "../host/attach.ts";
+import { attachmentKey } from "../host/names.ts";
 import { forgetRelease, rememberRelease } from "../ipam/releases.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { CniConfig } from "./config.ts";
@@ -55,7 +56,7 @@ export function ipamSource(
 function routerSource(config: CniConfig, environment: Environment, api: ApiClient): IpamSource {
   const { subnet, gateway, routes } = config.ipam;
   const { containerId } = environment;
-  const attachment = attachmentName(config, environment);
+  const attachment = attachmentKey({ network: config.name, ifName: environment.ifName });
   const inSubnet = subnet ? `/${formatCidr(subnet)}` : "";
   const path = (id: string) => `/ip/${encodeURIComponent(id)}${inSubnet}`;
   const query = (parameters: Record<string, string>) => `?${new URLSearchParams(parameters)}`;
@@ -176,11 +177,6 @@ function containerRoute({
   ...rest
 }: NonNullable<CniConfig["ipam"]["routes"]>[number]): ContainerRoute {
   return { destination: dst, gateway: gw, ...rest };
-}
-
-/** Return the router's key of an attachment, beside the container's id. */
-function attachmentName({ name }: CniConfig, { ifName }: Environment): string {
-  return `${name}/${ifName}`;
 }
 
 /**

@@ -24,11 +24,11 @@ export type MarathonParameters = { readonly [K in keyof v.InferInput<typeof Sche
 export function marathonApp(parameters: MarathonParameters): object {
   const result = v.safeParse(Schema, parameters);
   if (!result.success) {
-    const wrong = result.issues.map((issue) => ({ ...issue, option: `--${v.getDotPath(issue)}` }));
-    const missing = wrong.filter(({ input }) => input === undefined).map(({ option }) => option);
+    const optionOf = (issue: (typeof result.issues)[number]) => `--${v.getDotPath(issue)}`;
+    const missing = result.issues.filter(({ input }) => input === undefined).map(optionOf);
     if (missing.length > 0) throw new AddonError(`required: ${missing.join(", ")}; see 'weave help mesos'`);
-    const [{ option, input, message }] = wrong as [(typeof wrong)[number]];
-    throw new AddonError(`${option}: ${JSON.stringify(input)} ${message}`);
+    const [issue] = result.issues;
+    throw new AddonError(`${optionOf(issue)}: ${JSON.stringify(issue.input)} ${issue.message}`);
   }
   const { "host-prefix": prefix, "ipalloc-range": range, instances, uri, command, env } = result.output;
   const weave = uri === undefined ? command : "./weave";

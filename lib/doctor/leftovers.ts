@@ -8,7 +8,7 @@ import { describeMigration, findOriginal } from "../migration/migration.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { tableList } from "../netlink/nftables/table.ts";
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { vxlanName } from "../overlay/datapath/links.ts";
+import { isVxlanLink } from "../overlay/datapath/links.ts";
 import { isInstanceLocked } from "../router/instance.ts";
 import { type Finding, ok, problem, warning } from "./finding.ts";
 import type { Fix } from "./fix.ts";
@@ -55,7 +55,7 @@ function staleLinks(
   router: RunningRouter | undefined,
   running: boolean,
 ): Finding[] {
-  const ours = links.filter(({ name, vxlan }) => vxlan?.external && name === vxlanName(vxlan.port));
+  const ours = links.filter(isVxlanLink);
   const used = ({ name }: Link) =>
     running ? router === undefined || name === router.link : bridge !== undefined;
   return ours

@@ -3,7 +3,7 @@
 import { BRIDGE } from "../host/names.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { vxlanName } from "../overlay/datapath/links.ts";
+import { isVxlanLink } from "../overlay/datapath/links.ts";
 import { type Finding, ok, problem } from "./finding.ts";
 
 const CHECK = "links";
@@ -45,7 +45,8 @@ function wrongPort({ name, up, master }: Link, bridge: Link): string[] {
 }
 
 /** The VXLAN link of the fast datapath, or the TAP link of sleeve where it is the bridge's port. */
-function isOverlayPort({ name, kind, vxlan, master }: Link): boolean {
-  if (vxlan) return vxlan.external && name === vxlanName(vxlan.port);
+function isOverlayPort(link: Link): boolean {
+  const { name, kind, vxlan, master } = link;
+  if (vxlan) return isVxlanLink(link);
   return kind === "tun" && name.startsWith("sleeve-") && master !== undefined;
 }

@@ -2,7 +2,7 @@
 import { DEFAULT_PORT } from "../mesh/port.ts";
 import { linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
-import { vxlanName } from "../overlay/datapath/links.ts";
+import { isVxlanLink } from "../overlay/datapath/links.ts";
 import { fastdpPort } from "../overlay/ports.ts";
 import { type Protocol, programOf, takenPorts } from "../sys/portholder.ts";
 import { type Finding, ok, problem } from "./finding.ts";
@@ -51,7 +51,5 @@ export function portFindings(running: boolean, mesh?: number): Finding[] {
 /** Whether the link of a router that ended has the UDP port: containers talk by it until the next router takes it over. */
 function isKept(port: number): boolean {
   using route = new NetlinkSocket(NETLINK_ROUTE);
-  return linkList(route).some(
-    ({ name, vxlan }) => vxlan?.port === port && vxlan.external && name === vxlanName(port),
-  );
+  return linkList(route).some((link) => link.vxlan?.port === port && isVxlanLink(link));
 }

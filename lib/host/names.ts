@@ -24,6 +24,17 @@ export interface AttachmentName {
   readonly ifName: string;
 }
 
+/** Return the key of an attachment beside its container's id: "NETWORK/INTERFACE". */
+export function attachmentKey({ network = "", ifName }: Pick<AttachmentName, "network" | "ifName">): string {
+  return `${network}/${ifName}`;
+}
+
+/** Return network and interface of such a key. */
+export function partsOfKey(key: string): { readonly network: string; readonly ifName: string } {
+  const at = key.lastIndexOf("/");
+  return { network: key.slice(0, Math.max(at, 0)), ifName: key.slice(at + 1) };
+}
+
 /** Return the alias of the host's end of a veth, which names the owner whole; link names are cut and may be taken. */
 export function vethAlias({ network = "", containerId, ifName }: AttachmentName): string {
   const alias = `${network}/${containerId}/${ifName}`;

@@ -11,6 +11,7 @@ import {
 } from "../address/ipv4.ts";
 import { every, type Timer } from "../clock/clock.ts";
 import type { Sighting } from "../host/containers.ts";
+import { attachmentKey } from "../host/names.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import type { Gate } from "../mesh/gate.ts";
 import type { GossipChannel, Gossiper } from "../mesh/gossip.ts";
@@ -343,7 +344,7 @@ export class Allocator {
       if (holders.holderOf(cidr.address) !== undefined) continue;
       const id = owner?.containerId ?? NO_CONTAINER;
       log.info("found an address in use", { address: formatCidr(cidr), container: owner && id });
-      const attachment = owner?.network === undefined ? undefined : `${owner.network}/${owner.ifName}`;
+      const attachment = owner?.network === undefined ? undefined : attachmentKey(owner);
       const options = { isContainer: true, noErrorOnUnknown: true, patient: true, attachment };
       this.claim(id, cidr, options).catch((error) => {
         if (!(error instanceof CancelledError)) log.error(reasonOf(error));

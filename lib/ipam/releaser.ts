@@ -1,6 +1,7 @@
 // Release of addresses: on request, or when their container is gone; never while a link still has them.
 import { formatIPv4, type IPv4 } from "../address/ipv4.ts";
 import type { Sighting } from "../host/containers.ts";
+import { partsOfKey } from "../host/names.ts";
 import { type LimitedWarning, limitedWarnings } from "../log/limited.ts";
 import { detached } from "../log/unexpected.ts";
 import { StoreError } from "../store/error.ts";
@@ -46,9 +47,6 @@ const MAX_INCOMPLETE = 6;
 /** Time from allocation until a link must have the address: dockerd allocates well before it creates the link. */
 const LINK_TIMEOUT_MS = 30_000;
 
-/** Return the interface of an attachment, `network/interface`. */
-const interfaceOf = (attachment: string) => attachment.slice(attachment.lastIndexOf("/") + 1);
-
 const NO_SIGHTING: Sighting = { addresses: [], complete: false };
 
 export class Releaser {
@@ -81,12 +79,12 @@ export class Releaser {
     const waited = this.pending.cancel(id, attachment);
     const { isContainer, cidrs } = this.holders.get(id);
     const isNamed = (lease: Lease) => lease.attachment === attachment;
-    const ifName = attachment === undefined ? undefined : interfaceOf(attachment);
+    const ifName = attachment === undefined ? undefined : partsOfKey(attachment).ifName;
     // An interface belongs to one network at a time: where its link was removed, the network was renamed since.
     const wasRenamed = detached && ifName !== undefined && !cidrs.some(isNamed);
     const isMeant = (lease: Lease) =>
       isNamed(lease) ||
-      (wasRenamed && lease.attachment !== undefined && interfaceOf(lease.attachment) === ifName);
+      (wasRenamed && lease.attachment !== undefined && partsOfKey(lease.attachment).ifName === ifName);
     const leases = cidrs.filter(
       (lease) => attachment === undefined || lease.attachment === undefined || isMeant(lease),
     );

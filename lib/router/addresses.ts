@@ -5,7 +5,7 @@ import { systemRandom } from "../clock/random.ts";
 import { releaseMissed } from "../container/missed.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import { containerPorts, type Sighting } from "../host/containers.ts";
-import { vethAlias } from "../host/names.ts";
+import { partsOfKey, vethAlias } from "../host/names.ts";
 import { BusyError, WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -167,8 +167,8 @@ function settleRemembered(
       container: id,
     });
     if (attachment !== undefined) {
-      const [network = "", ifName = ""] = attachment.split("/");
-      guarded("host ports", () => hostPorts.remove(vethAlias({ network, containerId: id, ifName })));
+      const alias = vethAlias({ ...partsOfKey(attachment), containerId: id });
+      guarded("host ports", () => hostPorts.remove(alias));
     }
     detached(`releasing the addresses of ${id}`, allocator.delete(id, { attachment }));
   };

@@ -1,6 +1,7 @@
 // Addresses: allocating, claiming, listing and releasing them, and taking over those of other peers.
 import { type AddressRange, type Cidr, formatCidr, hostRange } from "../../address/ipv4.ts";
 import { parseAllocationSubnet } from "../../address/subnet.ts";
+import { attachmentKey } from "../../host/names.ts";
 import {
   CancelledError,
   ExhaustedError,
@@ -49,7 +50,7 @@ function subnetOf({ target: { allocates }, parameters: { ip, prefix } }: Call<"i
 /** "NETWORK/INTERFACE" of CNI, where an address is for one of several attachments of a container. */
 function attachmentOf(call: Call): string | undefined {
   const attached = attachmentIn(call);
-  return attached && `${attached.network}/${attached.ifName}`;
+  return attached && attachmentKey(attached);
 }
 
 /**

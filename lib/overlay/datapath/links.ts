@@ -42,6 +42,11 @@ export function vxlanName(port: number): string {
   return `vxlan-${port}`;
 }
 
+/** Whether a link is the VXLAN link of a router, on whichever port. */
+export function isVxlanLink({ name, vxlan }: Link): boolean {
+  return vxlan?.external === true && name === vxlanName(vxlan.port);
+}
+
 export function tapName(port: number): string {
   return `sleeve-${port}`;
 }
@@ -74,8 +79,7 @@ export function removeFormerLinks(nl: NetlinkSocket, current: string): void {
   const bridge = links.find(({ name }) => name === BRIDGE);
   if (!bridge) return;
   const former = links.filter(
-    ({ name, vxlan, master }) =>
-      vxlan?.external && name === vxlanName(vxlan.port) && name !== current && master === bridge.index,
+    (link) => isVxlanLink(link) && link.name !== current && link.master === bridge.index,
   );
   linksDelete(
     nl,

@@ -34,7 +34,8 @@ const TCP = { imm: 6 };
 export const UDP = { imm: 17 };
 
 const ETHERNET = 14;
-const IPV4 = 20;
+/** Bytes of an IPv4 header without options. */
+export const IPV4 = 20;
 const UDP_HEADER = 8;
 const TCP_LEAST = 20;
 /** FIN, SYN, RST: conntrack must see these. */

@@ -11,6 +11,7 @@ import {
   addMark,
   ETHERTYPE_IPV4,
   type FlowProgramMaps,
+  IPV4,
   loadPacket,
   MAY_CACHE,
   PATH_MARK,
@@ -21,7 +22,6 @@ import {
 import { HEADERS, OUT } from "./maps.ts";
 import { OUTER } from "./outer.ts";
 
-const IPV4 = 20;
 const SOURCE_PORT = HEADERS.ethernet + IPV4;
 
 /** Range of VXLAN source ports; the hash of the flow selects one (udp_flow_src_port). */
