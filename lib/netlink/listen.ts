@@ -11,6 +11,8 @@ import { decodeMessages, type Message } from "./message.ts";
 
 /** Pause before listening begins again after a failure. */
 const RETRY_MS = 1_000;
+/** Notifications come in bursts, each of which would take a processor from the thread that causes them. */
+const PAUSE_MS = 10;
 
 export interface MessageListener {
   /** What this throws makes the watch fail. */
@@ -44,6 +46,7 @@ export function listen(open: () => number, listener: MessageListener): Watch {
         listener.failed(error);
         startLater();
       },
+      PAUSE_MS,
     );
   };
   const again = () => {

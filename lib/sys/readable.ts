@@ -8,12 +8,14 @@ export interface Watch {
 
 /**
  * Pass on what arrives on a non-blocking fd, which the watch owns and closes. A chunk may have several datagrams, so the format
- * has to carry lengths, as netlink does. `onError` gets the error that ends the watch, such as ENOBUFS for lost messages.
+ * has to carry lengths, as netlink does. `onError` gets the error that ends the watch, such as ENOBUFS for lost messages. After a
+ * chunk, nothing is passed on for `pauseMs`.
  */
 export function watchReadable(
   fd: number,
   onData: (chunk: Uint8Array) => void,
   onError: (error: Error) => void,
+  pauseMs = 0,
 ): Watch {
   const reader = Bun.file(fd).stream().getReader();
   let stopped = false;
@@ -25,6 +27,7 @@ export function watchReadable(
       if (stopped) return;
       if (done) throw new Error("closed by the kernel");
       onData(value);
+      if (pauseMs > 0) await Bun.sleep(pauseMs);
     }
   };
   read().catch((error) => {

@@ -1,6 +1,6 @@
 // A watch of a file owns its descriptor: it is closed once, and never another file that got the same number.
 import { expect, test } from "bun:test";
-import { closeSync, fstatSync, openSync, readlinkSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readlinkSync, writeSync } from "node:fs";
 import { openPipe } from "../../lib/sys/pipe.ts";
 import { watchReadable } from "../../lib/sys/readable.ts";
 
@@ -53,4 +53,25 @@ test("a watch that is stopped closes its file, and hears nothing more", async ()
   closeSync(writeFd);
   await Bun.sleep(20);
   expect(heard).toEqual([]);
+});
+
+test("what arrives in the pause after a chunk is passed on behind it", async () => {
+  const { readFd, writeFd } = openPipe();
+  const heard: string[] = [];
+  let told = Promise.withResolvers<void>();
+  const onData = (chunk: Uint8Array) => {
+    heard.push(Buffer.from(chunk).toString());
+    told.resolve();
+  };
+  const watch = watchReadable(readFd, onData, expect.unreachable, 500);
+  writeSync(writeFd, "a");
+  await told.promise;
+  told = Promise.withResolvers();
+  writeSync(writeFd, "b");
+  await Bun.sleep(20);
+  expect(heard).toEqual(["a"]);
+  await told.promise;
+  expect(heard).toEqual(["a", "b"]);
+  watch.stop();
+  closeSync(writeFd);
 });
