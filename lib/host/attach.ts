@@ -17,7 +17,7 @@ import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { alternativeVethName, BRIDGE, vethAlias, vethName } from "./names.ts";
 import type { Sender } from "./ports/binding.ts";
 import { PortGuard } from "./ports/guard.ts";
-import { applyLinkSysctls } from "./sysctl.ts";
+import { linkSettings } from "./sysctl.ts";
 
 /** A route in a container; by the gateway of the attachment unless it has its own. */
 export interface ContainerRoute {
@@ -264,9 +264,9 @@ function configure(
   attachment: Attachment & { readonly gateway: IPv4 | undefined },
 ): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
-  applyLinkSysctls(ifName);
   const requests = [
     ...addresses.map((cidr) => addressAddition(ifName, link.index, cidr)),
+    ...linkSettings({ name: ifName, index: link.index }),
     linkChange(ifName, link.index, { up: true }),
   ];
   const route = (wanted: Route) => requests.push(routeAddition({ ...wanted, link: link.index }));

@@ -1,6 +1,8 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread. In a container /proc/sys is read-only; there,
 // our manifests mount the part of networks elsewhere, writable.
 import { existsSync, writeFileSync } from "node:fs";
+import { arpTimingChange, ipv4Change } from "../netlink/linkipv4.ts";
+import type { Request } from "../netlink/socket.ts";
 import { readText } from "../sys/textfile.ts";
 
 /** Where /proc/sys/net is writable in a container that is not privileged. */
@@ -46,29 +48,40 @@ export interface Sysctl {
 }
 
 /**
- * Return the settings of a link on the network. It notices within 5 s instead of 30 that an address has moved to another host.
- * It takes no routes from IPv6 router advertisements, and solicits none: that would go to every host. It drops unicast packets
- * in multicast frames (RFC 1122, 3.3.6): policies judge by the frame who a packet is for. Its addresses of a subnet do not go with
- * the first of them, as is the kernel's default.
+ * The settings of a link on the network. It notices within 5 s instead of 30 that an address has moved to another host. It takes no
+ * routes from IPv6 router advertisements, and solicits none: that would go to every host. It drops unicast packets in multicast
+ * frames (RFC 1122, 3.3.6): policies judge by the frame who a packet is for. Its addresses of a subnet do not go with the first of
+ * them, as is the kernel's default.
  */
+const ARP = { base_reachable_time: 5, delay_first_probe_time: 2, ucast_solicit: 1 } as const;
+const IPV4 = { drop_unicast_in_l2_multicast: 1, promote_secondaries: 1 } as const;
+const IPV6 = { accept_ra: 0, router_solicitations: 0, drop_unicast_in_l2_multicast: 1 } as const;
+
+/** Return them as files. */
 export function linkSysctls(link: string): Sysctl[] {
   return [
-    { name: `net/ipv4/neigh/${link}/base_reachable_time`, value: "5" },
-    { name: `net/ipv4/neigh/${link}/delay_first_probe_time`, value: "2" },
-    { name: `net/ipv4/neigh/${link}/ucast_solicit`, value: "1" },
-    { name: `net/ipv6/conf/${link}/accept_ra`, value: "0" },
-    { name: `net/ipv6/conf/${link}/router_solicitations`, value: "0" },
-    { name: `net/ipv4/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
-    { name: `net/ipv6/conf/${link}/drop_unicast_in_l2_multicast`, value: "1" },
-    { name: `net/ipv4/conf/${link}/promote_secondaries`, value: "1" },
+    ...sysctlsIn(`net/ipv4/neigh/${link}`, ARP),
+    ...sysctlsIn(`net/ipv4/conf/${link}`, IPV4),
+    ...sysctlsIn(`net/ipv6/conf/${link}`, IPV6),
   ];
 }
+
+const sysctlsIn = (folder: string, values: Readonly<Record<string, number>>): Sysctl[] =>
+  Object.entries(values).map(([name, value]) => ({ name: `${folder}/${name}`, value: String(value) }));
 
 /** Return the settings of a link that carries frames of others and sends none of the host's own. */
 export function silentSysctls(link: string): Sysctl[] {
   return [{ name: `net/ipv6/conf/${link}/disable_ipv6`, value: "1" }];
 }
 
-export function applyLinkSysctls(link: string): void {
-  for (const { name, value } of linkSysctls(link)) sysctlSet(name, value);
+/** Apply those that are files alone, with this thread in the link's namespace; return the requests for the others. */
+export function linkSettings({
+  name: link,
+  index,
+}: {
+  readonly name: string;
+  readonly index: number;
+}): Request[] {
+  for (const { name, value } of sysctlsIn(`net/ipv6/conf/${link}`, IPV6)) sysctlSet(name, value);
+  return [arpTimingChange(link, index, ARP), ipv4Change(link, index, IPV4)];
 }

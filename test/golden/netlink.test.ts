@@ -5,6 +5,7 @@ import { encodeAddress } from "../../lib/netlink/address.ts";
 import { decodeAttributes } from "../../lib/netlink/attributes.ts";
 import { encodeBridgePort } from "../../lib/netlink/link/bridgeport.ts";
 import { encodeNewLink } from "../../lib/netlink/link.ts";
+import { encodeArpTiming } from "../../lib/netlink/linkipv4.ts";
 import { decodeMessages } from "../../lib/netlink/message.ts";
 import { encodeNeighbour } from "../../lib/netlink/neighbour.ts";
 import { matchEstablished } from "../../lib/netlink/nftables/conntrack.ts";
@@ -26,6 +27,7 @@ const HEADER = {
   address: 8,
   route: 12,
   neighbour: 12,
+  neighbourTable: 4,
   traffic: 20,
   nft: 4,
   state: 224,
@@ -111,6 +113,11 @@ const CASES: readonly [string, number, Uint8Array][] = [
     "ip neigh replace 10.32.0.9 lladdr 5e:00:00:00:00:09 dev weave nud permanent",
     HEADER.neighbour,
     encodeNeighbour(2, parseIPv4("10.32.0.9"), "5e:00:00:00:00:09"),
+  ],
+  [
+    "ip ntable change name arp_cache dev weave base_reachable 5000 delay_probe 2000 ucast_probes 1",
+    HEADER.neighbourTable,
+    encodeArpTiming(2, { base_reachable_time: 5, delay_first_probe_time: 2, ucast_solicit: 1 }),
   ],
   [
     "ip rule add pref 100 fwmark 7 table 200",

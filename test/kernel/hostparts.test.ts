@@ -22,9 +22,8 @@ import { applyMtu, mtuAlias, networkMtuOf, tellMtu } from "../../lib/host/mtu.ts
 import { isVethAlias, ownerOf, vethAlias } from "../../lib/host/names.ts";
 import { overlappingRoute, refuseOverlap } from "../../lib/host/overlap.ts";
 import { linkProblems, linkReport } from "../../lib/host/ports/states.ts";
-import * as sysctls from "../../lib/host/sysctl.ts";
+import { linkSettings, linkSysctls, sysctlGet, sysctlSet } from "../../lib/host/sysctl.ts";
 import { addressAdd } from "../../lib/netlink/address.ts";
-import * as links from "../../lib/netlink/link.ts";
 import { linkAdd, linkByName } from "../../lib/netlink/link.ts";
 import { routeList } from "../../lib/netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -79,23 +78,32 @@ describe.if(isRoot)("a container's link", () => {
     ip("link", "set", "vethweplc1", "master", "weave");
   });
 
-  test("is announced by setting its Ethernet address to what it is, where the kernel can tell of that", () => {
-    const set = spyOn(links, "linkSet");
-    const can = spyOn(sysctls, "sysctlSet");
-    spies.push(set, can);
+  test("is announced by setting its Ethernet address to what it is, with what makes the kernel tell of that", () => {
+    const requests = spyOn(NetlinkSocket.prototype, "requests");
+    spies.push(requests);
     inContainer(container, (inside) => {
       const link = linkByName(inside, "eth0") ?? expect.unreachable();
-      announce(inside, link);
-      expect(can.mock.calls).toEqual([["net/ipv4/conf/eth0/arp_notify", "1"]]);
-      expect(set.mock.calls.map(([, name, index, what]) => [name, index, what])).toEqual([
-        ["eth0", link.index, { address: link.address ?? "" }],
-      ]);
-      expect(linkByName(inside, "eth0")?.address).toBe(link.address);
-      can.mockImplementation(() => false);
-      announce(inside, link);
-      can.mockClear();
+      sysctlSet("net/ipv4/conf/eth0/arp_notify", "0");
       announce(inside, { ...link, address: undefined });
-      expect([set.mock.calls.length, can.mock.calls.length]).toEqual([1, 0]);
+      expect(requests).not.toHaveBeenCalled();
+      announce(inside, link);
+      expect(requests.mock.calls.map(([all]) => all.map(({ operation }) => operation))).toEqual([
+        ["IPv4 set eth0", "link set eth0"],
+      ]);
+      expect(sysctlGet("net/ipv4/conf/eth0/arp_notify")).toBe("1");
+      expect(linkByName(inside, "eth0")?.address).toBe(link.address);
+    });
+  });
+
+  test("has the settings of a link on the network, by messages as by files", () => {
+    const settings = linkSysctls("eth0");
+    const values = () => settings.map(({ name }) => ({ name, value: sysctlGet(name) ?? "" }));
+    inContainer(container, (inside) => {
+      expect(values()).toEqual(settings);
+      for (const { name } of settings) sysctlSet(name, "3");
+      expect(values().map(({ value }) => value)).toEqual(settings.map(() => "3"));
+      inside.requests(linkSettings({ name: "eth0", index: indexOf(inside, "eth0") }));
+      expect(values()).toEqual(settings);
     });
   });
 

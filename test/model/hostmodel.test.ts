@@ -139,11 +139,11 @@ test("sysctls: those that the kernel lacks are left out, others differ by their 
     "net/ipv4/neigh/v/base_reachable_time=5",
     "net/ipv4/neigh/v/delay_first_probe_time=2",
     "net/ipv4/neigh/v/ucast_solicit=1",
+    "net/ipv4/conf/v/drop_unicast_in_l2_multicast=1",
+    "net/ipv4/conf/v/promote_secondaries=1",
     "net/ipv6/conf/v/accept_ra=0",
     "net/ipv6/conf/v/router_solicitations=0",
-    "net/ipv4/conf/v/drop_unicast_in_l2_multicast=1",
     "net/ipv6/conf/v/drop_unicast_in_l2_multicast=1",
-    "net/ipv4/conf/v/promote_secondaries=1",
   ]);
   expect(silentSysctls("v")).toEqual([{ name: "net/ipv6/conf/v/disable_ipv6", value: "1" }]);
 });

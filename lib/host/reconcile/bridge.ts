@@ -1,11 +1,11 @@
 // The bridge as desired state. A removed one is restored with the same Ethernet address.
 
 import type { BridgeMode } from "../../netlink/link/bridge.ts";
-import { type Link, linkAdd } from "../../netlink/link.ts";
+import { type Link, linkAdd, linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { type BridgeSettings, findBridge } from "../bridge.ts";
 import { BRIDGE } from "../names.ts";
-import { applyLinkSysctls } from "../sysctl.ts";
+import { linkSettings } from "../sysctl.ts";
 import { alignLink, type DesiredLink, findLink, type LinkChange, linkDifference } from "./link.ts";
 import { keeper, type Resource } from "./resource.ts";
 
@@ -59,7 +59,8 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
       // Made with another MTU, so that it is set below: one that a bridge is made with follows the least of its ports
       // (br_mtu_auto_adjust).
       linkAdd(this.nl, { kind: "bridge", name: BRIDGE, address, mtu: mtu - 1 });
-      applyLinkSysctls(BRIDGE);
+      const made = linkByName(this.nl, BRIDGE);
+      if (made) this.nl.requests(linkSettings(made));
     }
     alignLink(this.nl, this.desired(), change?.index);
     this.observe();
