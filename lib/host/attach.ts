@@ -130,17 +130,16 @@ function attachOnce(host: NetlinkSocket, attachment: Attachment): Attached {
   const extended = attachment.extend ? hostEnd(host, { netns, ifName, bridge: bridge.name }) : undefined;
   return inNetns(netns, (netnsFd) => {
     using inside = new NetlinkSocket(NETLINK_ROUTE);
-    const existing = linkByName(inside, ifName);
-    if (existing && !attachment.extend) {
-      throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
-    }
+    const existing = attachment.extend ? linkByName(inside, ifName) : undefined;
     if (existing && !extended) {
       throw new AlreadyAttachedError(
         `${netnsPath(netns)} has an interface ${ifName} that is not on the network; rename or remove it`,
       );
     }
     const gateway = gatewayOf(host, bridge, attachment);
-    const made = existing ? undefined : addVeth(host, attachment, netnsFd, linkMtu(attachment, bridge));
+    const made = existing
+      ? undefined
+      : addVeth(host, inside, attachment, netnsFd, linkMtu(attachment, bridge));
     try {
       const inner = existing ?? linkByName(inside, ifName);
       if (inner?.peerIndex === undefined)
@@ -203,11 +202,12 @@ export const QUEUES = 1;
 /** Makes the link; returns the host's end. */
 function addVeth(
   host: NetlinkSocket,
+  inside: NetlinkSocket,
   attachment: Attachment,
   netnsFd: number,
   mtu: number,
 ): Omit<LinkEnd, "index"> {
-  const { containerId, ifName, ends, mac } = attachment;
+  const { netns, containerId, ifName, ends, extend, mac } = attachment;
   const add = (name: string) => {
     const own = mac !== undefined && { address: mac };
     const peer = { ...own, ...ends?.inner, name: ifName, mtu, queues: QUEUES, netnsFd };
@@ -221,7 +221,10 @@ function addVeth(
   try {
     return add(name);
   } catch (error) {
-    if (!isErrno(error, EEXIST) || ends) throw error;
+    if (!isErrno(error, EEXIST)) throw error;
+    if (!extend && linkByName(inside, ifName))
+      throw new AlreadyAttachedError(`${netnsPath(netns)} has an interface ${ifName} already`);
+    if (ends) throw error;
     return add(alternativeVethName(attachment));
   }
 }

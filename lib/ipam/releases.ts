@@ -1,7 +1,7 @@
 // Attachments that were removed while no router answered: one empty file each, named for the attachment and the container
 // ("NETWORK/INTERFACE/ID", URI-encoded), until a router has released their addresses. Older versions named the container
 // alone. A full disk has room for empty files.
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../sys/reason.ts";
 import { IpamError } from "./errors.ts";
@@ -17,6 +17,7 @@ export function rememberRelease(directory: string, id: string, attachment: strin
 
 /** Remove the note: the attachment is there again. */
 export function forgetRelease(directory: string, id: string, attachment: string): void {
+  if (!existsSync(directory)) return;
   for (const file of [fileOf(directory, id, attachment), join(directory, encodeURIComponent(id))])
     rmSync(file, { force: true });
 }

@@ -1,8 +1,8 @@
 // Traffic control by rtnetlink(7): a clsact qdisc and eBPF programs on it (linux/pkt_sched.h, pkt_cls.h, tc-bpf(8)).
-import { EEXIST, EINVAL, ENOENT, unlessErrno } from "../sys/errno.ts";
+import { EEXIST, EINVAL, ENOENT } from "../sys/errno.ts";
 import { AttributeEncoder, decodeBody } from "./attributes.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
-import { attempt, type NetlinkSocket } from "./socket.ts";
+import { attempt, type NetlinkSocket, type Request } from "./socket.ts";
 
 const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
@@ -78,7 +78,7 @@ function encodeBpfFilter(
 
 /** Give a link its clsact qdisc, unless it has it. `what` names the link in errors. */
 export function clsactEnsure(nl: NetlinkSocket, what: string, link: number): void {
-  unlessErrno([EEXIST], () => clsactAdd(nl, what, link));
+  attempt(nl, clsactAddition(what, link), EEXIST);
 }
 
 /** Give a link that is ours alone its clsact qdisc, in place of an ingress qdisc. */
@@ -89,16 +89,16 @@ export function clsactReplace(nl: NetlinkSocket, what: string, link: number): vo
     const body = header(link, CLSACT_HANDLE, TC_H_CLSACT, 0);
     nl.request({ operation: `qdisc delete ${kind} from ${what}`, type: RTM_DELQDISC, body });
   }
-  clsactAdd(nl, what, link);
+  nl.request(clsactAddition(what, link));
 }
 
-function clsactAdd(nl: NetlinkSocket, what: string, link: number): void {
-  nl.request({
+function clsactAddition(what: string, link: number): Request {
+  return {
     operation: `qdisc add clsact to ${what}`,
     type: RTM_NEWQDISC,
     flags: NLM_F_CREATE | NLM_F_EXCL,
     body: encodeClsact(link),
-  });
+  };
 }
 
 /** Return "clsact" or "ingress"; undefined where the link has neither. */
@@ -127,12 +127,34 @@ export function bpfFilterReplace(
   program: { fd: number; name: string },
   priority = PRIORITY,
 ): void {
-  nl.request({
+  nl.request(bpfFilterReplacement(what, link, direction, program, priority));
+}
+
+/** Attach a program as bpfFilterReplace() does, to a link that may lack its clsact qdisc. */
+export function bpfFilterAttach(
+  nl: NetlinkSocket,
+  what: string,
+  link: number,
+  direction: Direction,
+  program: { fd: number; name: string },
+): void {
+  const filter = bpfFilterReplacement(what, link, direction, program, PRIORITY);
+  nl.attempts([clsactAddition(what, link), filter], EEXIST);
+}
+
+function bpfFilterReplacement(
+  what: string,
+  link: number,
+  direction: Direction,
+  program: { fd: number; name: string },
+  priority: number,
+): Request {
+  return {
     operation: `filter replace ${program.name} at ${direction} of ${what}`,
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
     body: encodeBpfFilter(link, direction, program, priority),
-  });
+  };
 }
 
 /** Remove the program of one direction. */

@@ -43,6 +43,7 @@ import {
 } from "../../lib/netlink/route.ts";
 import type { NetlinkSocket } from "../../lib/netlink/socket.ts";
 import {
+  bpfFilterAttach,
   bpfFilterDelete,
   bpfFilterList,
   bpfFilterReplace,
@@ -216,6 +217,11 @@ const CASES: readonly Case[] = [
     "filter replace",
     (nl) => bpfFilterReplace(nl, "v", 5, "ingress", { fd: 9, name: "p" }),
     "44 505 [4]0500000001000000f2ffffff0003010008000100627066001c0002000800060009000000060007007[4]800080001000000",
+  ],
+  [
+    "filter attach",
+    (nl) => bpfFilterAttach(nl, "v", 5, "ingress", { fd: 9, name: "p" }),
+    "36 605 [4]05[5]fffff1ffffff[4]0b000100636c736163740000; 44 505 [4]0500000001000000f2ffffff0003010008000100627066001c0002000800060009000000060007007[4]800080001000000",
   ],
   [
     "filter delete",

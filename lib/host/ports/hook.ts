@@ -4,10 +4,9 @@ import { openProgram, type Program, programId } from "../../bpf/program.ts";
 import { tcxAttach, tcxDetach, tcxPrograms } from "../../bpf/tcx.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import {
+  bpfFilterAttach,
   bpfFilterDelete,
   bpfFilterList,
-  bpfFilterReplace,
-  clsactEnsure,
   type Direction,
 } from "../../netlink/trafficcontrol.ts";
 import { EEXIST, ENOENT, isErrno } from "../../sys/errno.ts";
@@ -78,8 +77,7 @@ export function hook(
   program: Program,
 ): void {
   if (how === "tc") {
-    clsactEnsure(nl, link.name, link.index);
-    bpfFilterReplace(nl, link.name, link.index, direction, program);
+    bpfFilterAttach(nl, link.name, link.index, direction, program);
     return;
   }
   // The process that attached the container may have attached it, and be doing so now.
