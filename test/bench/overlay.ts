@@ -8,28 +8,35 @@ import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 7;
-/** Runs of what is over in a second: the machine gets faster and slower within seconds. */
-const SHORT_RUNS = 21;
+const CONNECTIONS = { turns: 50 };
 const UNDERLAY_MTU = 9100;
 const MTUS = [1376, 8916];
 const PORT = 7_000;
-const CONNECTS = 2_000;
 
-/** One figure of a path. */
-type Measure = (path: Path) => Promise<number>;
+/** Figures of each path, taken in turn. */
+type Measure = (paths: readonly Path[]) => Promise<number[][]>;
+
+const inTurn =
+  (measure: (path: Path) => Promise<number>): Measure =>
+  async (paths) => {
+    const found: number[][] = paths.map(() => []);
+    for (let run = 0; run < RUNS; run++)
+      for (const [i, path] of paths.entries()) found[i]?.push(await measure(path));
+    return found;
+  };
 
 /** Busy seconds of all processors. */
 const busy = () =>
   cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0) / 1_000;
 
 /** Seconds of processors for a Gbit. */
-const processors: Measure = async (path) => {
+const processors = inTurn(async (path) => {
   const before = busy();
   const { bytes } = (await iperf(path, SECONDS)).sum_received;
   return (busy() - before) / ((bytes * 8) / 1e9);
-};
+});
 
-const roundTrip: Measure = async ({ client, server, address }) => {
+const roundTrip = inTurn(async ({ client, server, address }) => {
   const program = [process.execPath, join(import.meta.dir, "roundtrip.ts")];
   const answers = Bun.spawn(inside(server, ...program, "answer", String(PORT)));
   try {
@@ -39,18 +46,18 @@ const roundTrip: Measure = async ({ client, server, address }) => {
     answers.kill();
     await answers.exited;
   }
-};
+});
 
 /** What is measured at the first MTU only; at the others, one flow. */
-const FIRST: readonly (readonly [name: string, unit: string, measure: Measure, runs?: number])[] = [
-  ["tcp mtu 1376", "Gbit/s", throughput],
-  ["tcp 8 flows", "Gbit/s", (path) => throughput(path, "-P", "8")],
+const FIRST: readonly (readonly [name: string, unit: string, measure: Measure])[] = [
+  ["tcp mtu 1376", "Gbit/s", inTurn(throughput)],
+  ["tcp 8 flows", "Gbit/s", inTurn((path) => throughput(path, "-P", "8"))],
   ["round trip", "us", roundTrip],
-  ["small packets", "1/s", packetRate],
-  ["connections", "1/s", (path) => connections(path, PORT, CONNECTS), SHORT_RUNS],
+  ["small packets", "1/s", inTurn(packetRate)],
+  ["connections", "1/s", (paths) => connections(paths, PORT, CONNECTIONS)],
   ["cpu", "CPU s/Gbit", processors],
 ];
-const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", throughput]];
+const OTHERS: typeof FIRST = [["tcp mtu 8916", "Gbit/s", inTurn(throughput)]];
 
 async function atMtu(mtu: number, measures: typeof FIRST): Promise<Row[]> {
   await using hosts = await Hosts.create("bench", 2, UNDERLAY_MTU);
@@ -60,15 +67,10 @@ async function atMtu(mtu: number, measures: typeof FIRST): Promise<Row[]> {
   const host = { client: one.netns, server: two.netns, address: two.ip };
   for (const path of [ours, reference, host]) await throughput(path);
   const rows: Row[] = [];
-  for (const [name, unit, measure, runs = RUNS] of measures) {
-    const found: [number[], number[], number[]] = [[], [], []];
-    for (let i = 0; i < runs; i++) {
-      found[0].push(await measure(ours));
-      found[1].push(await measure(reference));
-      found[2].push(await measure(host));
-    }
-    rows.push(row(name, unit, found[0], found[1]));
-    rows.push(row(`${name} vs host`, unit, found[0], found[2], "host to host without overlay"));
+  for (const [name, unit, measure] of measures) {
+    const [own = [], other = [], hosted = []] = await measure([ours, reference, host]);
+    rows.push(row(name, unit, own, other));
+    rows.push(row(`${name} vs host`, unit, own, hosted, "host to host without overlay"));
   }
   return rows;
 }
