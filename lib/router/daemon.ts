@@ -8,10 +8,13 @@ import { executable } from "../sys/executable.ts";
 import { requireOpenFiles } from "../sys/openfiles.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { SIGCONT, SIGKILL, SIGTERM } from "../sys/pidfd.ts";
+import { openPipe } from "../sys/pipe.ts";
+import { watchReadable } from "../sys/readable.ts";
+import { reasonOf } from "../sys/reason.ts";
 import { requireCapabilities } from "../sys/requiredcapabilities.ts";
 import { daemonEnvironment, limitDaemon } from "../sys/runtime.ts";
 import { AlreadyRunningError, runningPid, runningRouter } from "./instance.ts";
-import { LAUNCHER_ENV, LAUNCHER_FD, launcherWarnings, type Warning } from "./launcher.ts";
+import { LAUNCHER_ENV, LauncherWarnings, type Warning } from "./launcher.ts";
 import { LOG_FLAGS, LOG_MODE } from "./logfile.ts";
 
 const START_TIMEOUT_MS = 30_000;
@@ -45,30 +48,24 @@ export interface Daemon {
 export async function launchDaemon(args: readonly string[], env: Record<string, string>): Promise<Daemon> {
   const running = runningPid();
   if (running !== undefined) throw new AlreadyRunningError(running);
-  // Not with this file: who ends a router needs neither, and they take 5 ms of a processor.
-  const [{ spawn }, { Readable }] = await Promise.all([import("node:child_process"), import("node:stream")]);
   requireOpenFiles();
   requireCapabilities();
   makeOwnFolder(dirname(logFile()));
   const log = openOwnFile(logFile(), LOG_FLAGS, LOG_MODE);
   const logStart = statSync(logFile()).size;
   limitDaemon("weave-router");
-  const child = spawn(executable("weave-router"), [...args], {
-    argv0: "weave-router",
-    detached: true,
-    stdio: ["ignore", log, log, "pipe"],
-    env: { ...daemonEnvironment(env), ...LAUNCHER_ENV },
-  });
+  const { readFd, writeFd } = openPipe();
+  const warnings = new LauncherWarnings();
+  // Until the router has ended, or launch.
+  const line = watchReadable(readFd, warnings.take, () => {});
+  const child = spawn(args, { ...daemonEnvironment(env), ...LAUNCHER_ENV }, log, writeFd);
   closeSync(log);
-  const line = child.stdio[LAUNCHER_FD];
-  const warnings = line instanceof Readable ? launcherWarnings(line) : () => [];
-  const ended = new Promise<LaunchError>((resolve) => {
-    child.once("error", (error) => resolve(new LaunchError(error.message, 1)));
-    child.once("exit", async (code, signal) => {
-      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-      const why = (await lastError(logStart)) ?? `the router ${how} while it started; see ${logFile()}`;
-      resolve(new LaunchError(why, code || 1));
-    });
+  closeSync(writeFd);
+  const ended = child.exited.then(async () => {
+    const { exitCode, signalCode } = child;
+    const how = signalCode === null ? `ended with exit code ${exitCode}` : `was ended by ${signalCode}`;
+    const why = (await lastError(logStart)) ?? `the router ${how} while it started; see ${logFile()}`;
+    return new LaunchError(why, exitCode || 1);
   });
   const giveUp = new AbortController();
   const failure = await Promise.race([ended, untilReady(giveUp.signal)]);
@@ -76,7 +73,22 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   if (failure) throw failure;
   child.unref();
   const whileRunning = <T>(answer: Promise<T>) => answeredBeforeEnd(answer, ended);
-  return { pid: child.pid ?? 0, warnings, whileRunning, leave: () => line?.destroy() };
+  return { pid: child.pid, warnings: () => warnings.list, whileRunning, leave: line.stop };
+}
+
+/** Start the process. Throws LaunchError. */
+function spawn(args: readonly string[], env: Record<string, string>, log: number, line: number) {
+  try {
+    // Not by node:child_process, which takes 10 ms to load.
+    return Bun.spawn([executable("weave-router"), ...args], {
+      argv0: "weave-router",
+      detached: true,
+      stdio: ["ignore", log, log, line],
+      env,
+    });
+  } catch (error) {
+    throw new LaunchError(reasonOf(error), 1);
+  }
 }
 
 /** A request to a router that has ended only sees a closed socket: prefer the error of the process. */

@@ -1,7 +1,6 @@
 // Pipe from a starting router to 'weave launch': warnings as JSON, one a line. The log has them, too, but its format and
 // level depend on options.
 import { closeSync, writeSync } from "node:fs";
-import type { Readable } from "node:stream";
 import * as v from "valibot";
 import type { Fields } from "../log/fields.ts";
 import { type Log, logTo } from "../log/log.ts";
@@ -57,17 +56,18 @@ export function reportToLauncher(log: Log): Log {
   });
 }
 
-/** Collect the warnings that a router writes to the pipe; the function returns those so far, each once. */
-export function launcherWarnings(line: Readable): () => Warning[] {
-  let text = "";
-  line.setEncoding("utf8");
-  line.on("data", (chunk: string) => {
-    if (text.length < MAX_TEXT) text += chunk;
-  });
-  // The router has ended, or launch has closed its end.
-  line.on("error", () => {});
-  return () => {
-    const read = [...new Set(text.split("\n"))].map((each) => v.safeParse(Warning, each));
-    return read.flatMap(({ success, output }) => (success ? [output] : []));
+/** Warnings of a router, out of what it writes to the pipe. */
+export class LauncherWarnings {
+  #text = "";
+  readonly #utf8 = new TextDecoder();
+
+  readonly take = (chunk: Uint8Array): void => {
+    if (this.#text.length < MAX_TEXT) this.#text += this.#utf8.decode(chunk, { stream: true });
   };
+
+  /** Return those so far, each once. */
+  get list(): Warning[] {
+    const read = [...new Set(this.#text.split("\n"))].map((each) => v.safeParse(Warning, each));
+    return read.flatMap(({ success, output }) => (success ? [output] : []));
+  }
 }

@@ -3,7 +3,6 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import * as v from "valibot";
 import { systemClock } from "../../lib/clock/clock.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
@@ -13,7 +12,7 @@ import { NEW_PORT } from "../../lib/netlink/link/bridgeport.ts";
 import type { Link } from "../../lib/netlink/link.ts";
 import type { RouteEvent } from "../../lib/netlink/monitor.ts";
 import { followContainers, watchLinks } from "../../lib/router/containerevents.ts";
-import { launcherWarnings } from "../../lib/router/launcher.ts";
+import { LauncherWarnings } from "../../lib/router/launcher.ts";
 import { Store } from "../../lib/store/store.ts";
 import { Scope } from "../../lib/sys/scope.ts";
 import { RuntimeNames } from "../../lib/ui/runtimenames.ts";
@@ -252,29 +251,23 @@ test("names of containers are asked for where one is new, at most every 10 s", a
 });
 
 describe("warnings for launch", () => {
-  const reading = () => {
-    const line = new PassThrough();
-    const warnings = launcherWarnings(line);
-    const write = async (text: string) => {
-      line.write(text);
-      await new Promise((resolve) => setImmediate(resolve));
-    };
-    return { warnings, write };
-  };
-
-  test("are lines of JSON, each once, however they arrive; others are passed over", async () => {
-    const { warnings, write } = reading();
-    const [one, two] = ['{"warning":"one","target":"host2"}', '{"warning":"zwei ü"}'];
-    await write(one.slice(0, 9));
-    expect(warnings()).toEqual([]);
-    await write(`${one.slice(9)}\n${two}\n${one}\nnoise\n{"text":"x"}\n`);
-    expect(warnings()).toEqual([{ warning: "one", target: "host2" }, { warning: "zwei ü" }]);
+  test("are lines of JSON, each once, however they arrive; others are passed over", () => {
+    const warnings = new LauncherWarnings();
+    const [one, two] = ['{"warning":"one","target":"host2"}', '{"warning":"zwei ü"}'].map((line) =>
+      Buffer.from(line),
+    );
+    warnings.take(one?.subarray(0, 9) ?? expect.unreachable());
+    expect(warnings.list).toEqual([]);
+    const rest = Buffer.from(`${one?.subarray(9)}\n${two}\n${one}\nnoise\n{"text":"x"}\n`);
+    const inside = rest.indexOf("ü") + 1;
+    for (const chunk of [rest.subarray(0, inside), rest.subarray(inside)]) warnings.take(chunk);
+    expect(warnings.list).toEqual([{ warning: "one", target: "host2" }, { warning: "zwei ü" }]);
   });
 
-  test("are bounded: a router that says more than 32,768 characters is not listened to", async () => {
-    const { warnings, write } = reading();
+  test("are bounded: a router that says more than 32,768 characters is not listened to", () => {
+    const warnings = new LauncherWarnings();
     const line = `{"warning":"${"x".repeat(16_000)}"}\n`;
-    for (let i = 0; i < 9; i++) await write(line.replace("x", String(i)));
-    expect(warnings().map(({ warning }) => warning[0])).toEqual(["0", "1", "2"]);
+    for (let i = 0; i < 9; i++) warnings.take(Buffer.from(line.replace("x", String(i))));
+    expect(warnings.list.map(({ warning }) => warning[0])).toEqual(["0", "1", "2"]);
   });
 });

@@ -1,12 +1,18 @@
 // Starting a router in the background, and ending it: what the process is started with, how long is waited for it, and which
 // of its errors is told. The process, and time, are the test's.
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
-import * as processes from "node:child_process";
-import { EventEmitter } from "node:events";
-import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import * as client from "../../lib/api/client.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import * as instance from "../../lib/router/instance.ts";
@@ -25,8 +31,9 @@ let spawned: unknown[][];
 let asked: unknown[][];
 let readyAt: number;
 let running: number | undefined;
-let child: EventEmitter & { pid: number; stdio: unknown[]; unref(): void };
-let line: PassThrough;
+let end: (code: number | null, signal: string | null) => void;
+/** The router's end of the pipe. */
+let line: number;
 let unreferenced: number;
 let atSleep: () => void;
 let ended: boolean;
@@ -38,26 +45,25 @@ beforeEach(() => {
   [now, spawned, asked, readyAt, running, unreferenced] = [1_000, [], [], 1_000, undefined, 0];
   atSleep = () => {};
   ended = false;
-  line = new PassThrough();
+  line = openSync("/dev/null", "r");
   writeFileSync(join(folder, "weave.sock"), "");
-  const events = new EventEmitter();
-  for (const end of ["exit", "error"])
-    events.on(end, () => {
-      ended = true;
-    });
-  child = Object.assign(events, {
-    pid: 77,
-    stdio: [null, null, null, line],
-    unref: () => unreferenced++,
-  });
   spies = [
     spyOn(instance, "runningPid").mockImplementation(() => running),
     spyOn(capabilities, "requireCapabilities").mockImplementation(() => {}),
     spyOn(openfiles, "requireOpenFiles").mockImplementation(() => {}),
     spyOn(executables, "executable").mockImplementation((name) => `/opt/${name}`),
     spyOn(runtime, "limitDaemon").mockImplementation((name) => void spawned.push(["limit", name])),
-    spyOn(processes, "spawn").mockImplementation(((...args: unknown[]) => {
-      spawned.push(args);
+    spyOn(Bun, "spawn").mockImplementation(((command: string[], options: { stdio: unknown[] }) => {
+      spawned.push([command, options]);
+      closeSync(line);
+      line = openSync(`/proc/self/fd/${options.stdio[3]}`, "w");
+      const { promise: exited, resolve } = Promise.withResolvers<void>();
+      const child = { pid: 77, exited, exitCode: null, signalCode: null, unref: () => unreferenced++ };
+      end = (exitCode, signalCode) => {
+        ended = true;
+        Object.assign(child, { exitCode, signalCode });
+        resolve();
+      };
       return child;
     }) as never),
     spyOn(client, "apiClient").mockImplementation(() => async (...args: unknown[]) => {
@@ -77,6 +83,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const spy of spies) spy.mockRestore();
+  closeSync(line);
   setBack();
   rmSync(folder, { recursive: true });
 });
@@ -85,11 +92,10 @@ describe("a router in the background", () => {
   test("is started detached, with the log as its output, a pipe, the engine's options and its capabilities", async () => {
     readyAt = 3_000;
     const daemon = await launchDaemon(["--port=1", "h1"], { A: "1" });
-    const [limit, [program, args, options] = expect.unreachable()] = spawned;
-    expect([limit, program, args]).toEqual([
+    const [limit, [command, options] = expect.unreachable()] = spawned;
+    expect([limit, command]).toEqual([
       ["limit", "weave-router"],
-      "/opt/weave-router",
-      ["--port=1", "h1"],
+      ["/opt/weave-router", "--port=1", "h1"],
     ]);
     const { stdio, env, ...rest } = options as { stdio: unknown[]; env: Record<string, string> };
     expect(rest as unknown).toEqual({ argv0: "weave-router", detached: true });
@@ -97,17 +103,17 @@ describe("a router in the background", () => {
       "ignore",
       true,
       "number",
-      "pipe",
+      expect.any(Number),
     ]);
     expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "30000" });
     expect([daemon.pid, unreferenced, existsSync(log)]).toEqual([77, 1, true]);
     // It is asked every 10 ms, each time for a second at most.
     expect([asked.length, asked[0]]).toEqual([201, ["GET", "/healthz", { timeoutMs: 1_000 }]]);
-    line.write('{"warning":"one"}\n');
-    await new Promise(setImmediate);
+    writeSync(line, '{"warning":"one"}\n');
+    while (daemon.warnings().length === 0) await new Promise(setImmediate);
     expect(daemon.warnings()).toEqual([{ warning: "one" }]);
     daemon.leave();
-    expect(line.destroyed).toBe(true);
+    expect(() => writeSync(line, "x")).toThrow("EPIPE");
   });
 
   test("is asked only once its socket exists", async () => {
@@ -144,7 +150,7 @@ describe("a router in the background", () => {
     atSleep = () => {
       if (text !== "") appendFileSync(log, text);
       atSleep = () => {};
-      child.emit("exit", code, signal);
+      end(code, signal);
     };
     return launchDaemon([], {}).catch((error) => error);
   };
@@ -184,18 +190,18 @@ describe("a router in the background", () => {
     readyAt = Number.POSITIVE_INFINITY;
     atSleep = () => {
       writeFileSync(log, "ERRO: a b short\n");
-      child.emit("exit", 1, null);
+      end(1, null);
       atSleep = () => {};
     };
     await expect(launchDaemon([], {})).rejects.toThrow(/^short$/);
   });
 
   test("that cannot be executed is an error", async () => {
-    readyAt = Number.POSITIVE_INFINITY;
-    atSleep = () => {
-      atSleep = () => {};
-      child.emit("error", new Error("ENOENT"));
-    };
+    spies.push(
+      spyOn(Bun, "spawn").mockImplementation(() => {
+        throw new Error("ENOENT");
+      }),
+    );
     const failed = await launchDaemon([], {}).catch((error) => error);
     expect([failed.message, failed.exitCode]).toEqual(["ENOENT", 1]);
   });
@@ -205,7 +211,7 @@ describe("a router in the background", () => {
     expect(await daemon.whileRunning(Promise.resolve(5))).toBe(5);
     appendFileSync(log, "ERRO: a b died\n");
     const ended = daemon.whileRunning(Promise.reject(new client.RouterDownError("closed")));
-    child.emit("exit", 1, null);
+    end(1, null);
     await expect(ended).rejects.toThrow(/^died$/);
     await expect(daemon.whileRunning(new Promise(() => {}))).rejects.toThrow(/^died$/);
     await expect(daemon.whileRunning(Promise.reject(new Error("other")))).rejects.toThrow();
