@@ -3,6 +3,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { arpTimingChange, ipv4Change } from "../netlink/linkipv4.ts";
 import type { Request } from "../netlink/socket.ts";
+import { KeptFile } from "../sys/keptfile.ts";
 import { readText } from "../sys/textfile.ts";
 
 /** Where /proc/sys/net is writable in a container that is not privileged. */
@@ -17,8 +18,26 @@ function writable(name: string): string {
 
 /** Return a value; undefined where the kernel does not have it. */
 export function sysctlGet(name: string): string | undefined {
+  return orUndefined(() => readText(pathOf(name)));
+}
+
+/** Values that are read again and again, in the network namespace of the thread that read them first. */
+export class KeptSysctls {
+  readonly #files = new Map<string, KeptFile>();
+
+  /** Return a value now; undefined where the kernel does not have it. */
+  get(name: string): string | undefined {
+    const file = this.#files.get(name) ?? new KeptFile(pathOf(name));
+    this.#files.set(name, file);
+    return orUndefined(() => file.read());
+  }
+}
+
+const pathOf = (name: string) => `/proc/sys/${name}`;
+
+function orUndefined(read: () => string): string | undefined {
   try {
-    return readText(`/proc/sys/${name}`).trim();
+    return read().trim();
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;

@@ -40,4 +40,6 @@ export interface MeshListener {
   shortIdsChanged?(): void;
   /** Peers became unreachable, and are unknown still: parts of a crowd, each peer once. */
   peersGone?(peers: readonly Peer[]): void;
+  /** Heartbeats of a peer are missing since lately. */
+  fellSilent?(peer: Peer): void;
 }

@@ -26,7 +26,7 @@ import { MAX_WAITING_BYTES } from "./pending.ts";
 import { MessageReceiver } from "./receiver.ts";
 import { SlicedHandshake } from "./slicedhandshake.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
-import { HEARTBEAT_MS, type Vitals, vitalsOf } from "./vitals.ts";
+import { HEARTBEAT_MS, isSilent, type Vitals, vitalsOf } from "./vitals.ts";
 
 const SILENCE_MS = 2 * HEARTBEAT_MS;
 const HANDSHAKE_MS = 30_000;
@@ -186,11 +186,21 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     return this.#overlay?.slowness?.();
   }
 
+  /** A heartbeat is missing. */
+  get silent(): boolean {
+    return isSilent(this.#controlMs, this.#overlay?.vitals?.());
+  }
+
   vitals(): Vitals {
-    return vitalsOf(this.host.clock.now() - this.#lastHeard, this.#overlay?.vitals?.(), {
+    return vitalsOf(this.#controlMs, this.#overlay?.vitals?.(), {
       since: this.#since,
       roundTripMs: this.stream.roundTripMs(),
     });
+  }
+
+  /** Ms since the control connection was last heard. */
+  get #controlMs(): number {
+    return this.host.clock.now() - this.#lastHeard;
   }
 
   breakTie(other: LocalConnection): TieBreak {

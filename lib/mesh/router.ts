@@ -37,6 +37,7 @@ import { ratedLog } from "./ratedlog.ts";
 import { RouteNotifier } from "./routenotifier.ts";
 import { Routes } from "./routes.ts";
 import { drawShortId } from "./shortid.ts";
+import { Silence } from "./silence.ts";
 import { TOPOLOGY_CHANNEL, TopologyGossip } from "./topology.ts";
 import { TopologyBroadcaster } from "./topologybroadcaster.ts";
 import { TopologyCheck } from "./topologycheck.ts";
@@ -93,6 +94,7 @@ export class MeshRouter implements ConnectionHost {
   readonly #pace: Pace;
   readonly #broadcaster: TopologyBroadcaster;
   readonly #check: TopologyCheck;
+  readonly #silence = new Silence<LocalConnection>();
   readonly #routeNotifier: RouteNotifier;
   #timers: Timer[] = [];
   #stopped = false;
@@ -209,9 +211,9 @@ export class MeshRouter implements ConnectionHost {
    * acknowledge something soon: else frames and gossip take another way.
    */
   #checkSilent(): void {
-    for (const connection of this.connections.values())
-      if (connection.established && connection.vitals().silent)
-        connection.check(SILENT_CHECK_MS, "heartbeats are missing");
+    const { silent, lately } = this.#silence.look(this.connections.values());
+    for (const connection of silent) connection.check(SILENT_CHECK_MS, "heartbeats are missing");
+    for (const { remote } of lately) this.#tell((listener) => listener.fellSilent?.(remote));
   }
 
   /** Close all connections and stop all timers. */

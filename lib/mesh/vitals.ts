@@ -28,11 +28,10 @@ export function vitalsOf(
   overlay: OverlayVitals | undefined,
   { since, roundTripMs }: Pick<Vitals, "since" | "roundTripMs">,
 ): Vitals {
-  const heardMs = Math.max(0, Math.round(Math.min(controlMs, overlay?.heardMs ?? Number.POSITIVE_INFINITY)));
   return {
     since,
-    heardMs,
-    silent: heardMs > (overlay?.beatMs ?? HEARTBEAT_MS) + LATE_MS,
+    heardMs: heardMs(controlMs, overlay),
+    silent: isSilent(controlMs, overlay),
     framesMs: overlay?.framesMs,
     roundTripMs,
     received: overlay?.received,
@@ -40,3 +39,10 @@ export function vitalsOf(
     byOverlay: overlay?.byOverlay ?? [],
   };
 }
+
+/** Return whether a heartbeat is missing. */
+export const isSilent = (controlMs: number, overlay: OverlayVitals | undefined): boolean =>
+  heardMs(controlMs, overlay) > (overlay?.beatMs ?? HEARTBEAT_MS) + LATE_MS;
+
+const heardMs = (controlMs: number, overlay: OverlayVitals | undefined): number =>
+  Math.max(0, Math.round(Math.min(controlMs, overlay?.heardMs ?? Number.POSITIVE_INFINITY)));

@@ -68,8 +68,9 @@ export async function startControl(context: RouterContext, parts: RouterParts): 
   const measures = {
     cni: new CniTimes(now),
     requests: new RequestTimes(now),
-    silences: scope.use("counting missed heartbeats", new Silences(clock, () => mesh.maker.connections)),
+    silences: new Silences(),
   };
+  mesh.listen({ fellSilent: (peer) => measures.silences.count(peer) });
   const limits = () => [
     ...mesh.limits(),
     ...allocator.limits(),

@@ -46,6 +46,7 @@ describe.if(isRoot)("the flow cache", () => {
     settings = { [BRIDGED]: "0", [LIBERAL]: "0", [RESETS]: "1" };
     spies = [
       spyOn(sysctls, "sysctlGet").mockImplementation((name) => settings[name]),
+      spyOn(sysctls.KeptSysctls.prototype, "get").mockImplementation((name) => settings[name]),
       spyOn(sysctls, "sysctlSet").mockImplementation((name, value) => {
         settings[name] = value;
         return true;

@@ -6,7 +6,7 @@ import { overlappingRoute, refuseOverlap } from "../../lib/host/overlap.ts";
 import { culpritOf, pidOf } from "../../lib/host/reconcile/culprit.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
-import { sysctlGet } from "../../lib/host/sysctl.ts";
+import { KeptSysctls, sysctlGet, sysctlSet } from "../../lib/host/sysctl.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { linkDelete } from "../../lib/netlink/link/delete.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
@@ -55,6 +55,26 @@ describe.if(isRoot)("settings of the kernel", () => {
         "2",
       ]);
       expect(wrong(kept("net/ipv4/conf/lo/none", "1"))).toEqual([]);
+    });
+  });
+
+  test("that are read again are those of the link that has the name now", () => {
+    inHost((nl) => {
+      const name = "net/ipv4/conf/weave/promote_secondaries";
+      const kept = new KeptSysctls();
+      const make = (value: string) => {
+        linkAdd(nl, { kind: "bridge", name: "weave" });
+        sysctlSet(name, value);
+      };
+      expect(kept.get(name)).toBeUndefined();
+      make("0");
+      expect(kept.get(name)).toBe("0");
+      sysctlSet(name, "1");
+      expect(kept.get(name)).toBe("1");
+      linkDelete(nl, "weave");
+      expect(kept.get(name)).toBeUndefined();
+      make("0");
+      expect(kept.get(name)).toBe("0");
     });
   });
 

@@ -57,6 +57,7 @@ async function controlOf(opened: TestContext, services: object = {}) {
       maker: { connections: new Set([connection(true), connection(false), connection(true)]) },
       limits: () => limit("mesh"),
       notes: () => ["of the mesh"],
+      listen() {},
       questions: { ask: note("ask", "answer"), answer: note("answer") },
     },
     named: { connect: note("connect", "connected"), forget: note("forget", ["h9"]) },

@@ -125,6 +125,7 @@ describe("a forwarder", () => {
     expect([params.connectionUid, params.remoteAddress]).toEqual([8n, THERE]);
     expect(params.heartbeatMs()).toBeUndefined();
     state.heartbeat = { at: monotonic - 70_000_000n };
+    params.look();
     expect(params.heartbeatMs()).toBe(70);
     params.stopped();
     expect(calls.at(-1)).toEqual(["forget", 8n]);

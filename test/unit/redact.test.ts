@@ -73,16 +73,19 @@ describe("a file that is named for a password", () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   /** The secrets of a process that was started with a file. */
-  function secretsWith(file: string): string[] {
-    const child = Bun.spawn(["sh", "-c", "read line", "x", "--password-file", file], { stdin: "pipe" });
+  async function secretsWith(file: string): Promise<string[]> {
+    const words = ["sh", "-c", "echo; read line", "x", "--password-file", file];
+    const child = Bun.spawn(words, { stdin: "pipe", stdout: "pipe" });
     try {
+      // Before it runs, its command line may not be there yet.
+      await child.stdout.getReader().read();
       return knownSecrets(child.pid);
     } finally {
       child.kill();
     }
   }
 
-  test("is read where it is one; nobody waits for a FIFO, and a device has no end", () => {
+  test("is read where it is one; nobody waits for a FIFO, and a device has no end", async () => {
     const [key, fifo] = [join(folder, "key"), join(folder, "fifo")];
     writeFileSync(key, "sesame-1\n");
     Bun.spawnSync(["mkfifo", fifo]);
@@ -96,8 +99,8 @@ describe("a file that is named for a password", () => {
       expect(() => readRegularFile(path, limit)).toThrow(
         `${path} is not a regular file of at most ${limit} bytes`,
       );
-    expect(secretsWith(key)).toContain("sesame-1");
+    expect(await secretsWith(key)).toContain("sesame-1");
     for (const path of [fifo, "/dev/zero", join(folder, "none")])
-      expect(secretsWith(path)).not.toContain("sesame-1");
+      expect(await secretsWith(path)).not.toContain("sesame-1");
   });
 });

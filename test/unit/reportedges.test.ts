@@ -199,7 +199,7 @@ test("a peer is silent for whole seconds, and forwards frames where one came aft
   };
   const found = (heardMs: number, framesMs: number | undefined, silent = true) => {
     const vitals = () => ({ silent, heardMs, framesMs, byOverlay: [] });
-    const connections = [{ remote: "n(host2)", address: "10.0.0.2:6783", vitals }];
+    const connections = [{ remote: "n(host2)", address: "10.0.0.2:6783", silent, vitals }];
     const maker = { ...router.maker, connections };
     return peers.peerProblems({ ...router, maker } as never, {} as never).map(({ Found }) => Found);
   };

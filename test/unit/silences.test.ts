@@ -2,31 +2,30 @@
 import { expect, test } from "bun:test";
 import { RequestTimes } from "../../lib/api/requesttimes.ts";
 import { subject } from "../../lib/api/routing.ts";
-import { SimulatedClock } from "../../lib/clock/simulated.ts";
+import { Silence } from "../../lib/mesh/silence.ts";
 import { Silences } from "../../lib/router/silences.ts";
 
 test("each silence of a connection counts once, and all of a peer together", () => {
-  const clock = new SimulatedClock();
   const remote = { name: "01:00:00:00:00:00", nickName: "one" };
-  const of = (established: boolean) => {
-    const connection = { established, remote, silent: false, vitals: () => ({ silent: connection.silent }) };
-    return connection;
-  };
+  const of = (established: boolean) => ({ established, remote, silent: false });
   const [first, second, pending] = [of(true), of(true), of(false)];
-  const silences = new Silences(clock, () => [first, second, pending]);
-  const counted = () => silences.report().map(({ Count }) => Count);
+  const silence = new Silence<ReturnType<typeof of>>();
+  const silences = new Silences();
+  const look = () => {
+    const { silent, lately } = silence.look([first, second, pending]);
+    for (const each of lately) silences.count(each.remote);
+    return [[...silent], silences.report().map(({ Count }) => Count)];
+  };
   pending.silent = true;
-  clock.advance(5_000);
-  expect(counted()).toEqual([]);
+  expect(look()).toEqual([[], []]);
   first.silent = true;
-  clock.advance(5_000);
-  expect(counted()).toEqual([1]);
+  expect(look()).toEqual([[first], [1]]);
   first.silent = false;
-  clock.advance(5_000);
+  expect(look()).toEqual([[], [1]]);
   first.silent = second.silent = true;
-  clock.advance(10_000);
+  expect(look()).toEqual([[first, second], [3]]);
+  expect(look()).toEqual([[first, second], [3]]);
   expect(silences.report()).toEqual([{ Peer: remote.name, NickName: "one", Count: 3 }]);
-  silences.stop();
 });
 
 test("requests count by method and route; endless, unknown and refused ones do not", async () => {

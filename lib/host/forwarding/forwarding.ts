@@ -2,6 +2,7 @@
 // their own chains: no other table can overrule a drop. iptables is either a front end of nftables or the older tables of
 // the kernel; we write both as its programs do, without needing them.
 import type { Cidr } from "../../address/ipv4.ts";
+import { LegacyTables } from "../../netlink/iptables/socket.ts";
 import type { IptablesMatch } from "../../netlink/iptables/table.ts";
 import { rulesDifference } from "../../netlink/nftables/state.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -45,6 +46,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
   readonly name = "forwarding";
   readonly sources = ["nftables", "silent"] as const;
   readonly #tables: readonly ForwardingTable[];
+  readonly #legacy = new LegacyTables();
   #dropping: readonly Variant[] = [];
 
   constructor(
@@ -60,7 +62,7 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
   }
 
   glance(): string {
-    return legacyState();
+    return legacyState(this.#legacy.names());
   }
 
   desired(): readonly IptablesMatch[] {

@@ -1,5 +1,5 @@
 // Settings under /proc/sys as desired state. The kernel does not notify of most of them.
-import { type Sysctl, sysctlGet, sysctlSet } from "../sysctl.ts";
+import { KeptSysctls, type Sysctl, sysctlGet, sysctlSet } from "../sysctl.ts";
 import type { Change, Resource, Source } from "./resource.ts";
 
 export interface SysctlChange extends Change {
@@ -10,6 +10,7 @@ export interface SysctlChange extends Change {
 export class Sysctls implements Resource<readonly Sysctl[], ReadonlyMap<string, string>, SysctlChange> {
   /** Those that cannot be written, as where /proc/sys is read-only. */
   readonly #refused = new Set<string>();
+  readonly #values = new KeptSysctls();
 
   constructor(
     readonly name: string,
@@ -20,7 +21,7 @@ export class Sysctls implements Resource<readonly Sysctl[], ReadonlyMap<string, 
   observe(desired: readonly Sysctl[]): ReadonlyMap<string, string> {
     const found = new Map<string, string>();
     for (const { name } of desired) {
-      const value = this.#refused.has(name) ? undefined : sysctlGet(name);
+      const value = this.#refused.has(name) ? undefined : this.#values.get(name);
       if (value !== undefined) found.set(name, value);
     }
     return found;

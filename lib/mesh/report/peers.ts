@@ -88,7 +88,7 @@ export function lostReports(mesh: MeshRouter, owners: ReadonlySet<string>): Lost
   const { clock, lost, routes } = mesh;
   const isReachable = (name: PeerName) => {
     const via = routes.unicastAll.get(name);
-    return via !== undefined && mesh.connections.get(via)?.vitals().silent === false;
+    return via !== undefined && mesh.connections.get(via)?.silent === false;
   };
   return lost.recent().map(({ name, nickName, address, outbound, at, reason }) => ({
     Name: name,

@@ -71,7 +71,7 @@ function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemRepo
 const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
 
 function silence({ clock }: MeshRouter, connection: LocalConnection): ProblemReport[] {
-  if (!connection.vitals().silent) return [];
+  if (!connection.silent) return [];
   const Vitals = vitalsReport(clock, connection);
   const seconds = Math.floor(Vitals.LastHeardMs / 1_000);
   const frames =

@@ -2,6 +2,7 @@
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { viewOf } from "../../bytes/view.ts";
+import { KeptFile } from "../../sys/keptfile.ts";
 import { AF_INET, openSocket, SOCK_RAW } from "../../sys/socket.ts";
 import { syscall } from "../../sys/syscall.ts";
 import { textOf } from "../../sys/textfile.ts";
@@ -17,10 +18,26 @@ const SET_REPLACE = 64;
 const ENTRIES_HEADER = 40;
 const COUNTER = 16;
 
+const NAMES = "/proc/thread-self/net/ip_tables_names";
+
 /** Return the tables in use in this network namespace; reading another one would create it. */
-export function legacyTables(): string[] {
-  return textOf("/proc/thread-self/net/ip_tables_names").split("\n").filter(Boolean);
+export const legacyTables = (): string[] => linesOf(textOf(NAMES));
+
+/** The same, again and again, in the network namespace of the thread that asked first. */
+export class LegacyTables {
+  readonly #file = new KeptFile(NAMES);
+
+  names(): string[] {
+    try {
+      return linesOf(this.#file.read());
+    } catch {
+      // The kernel has no such tables, or not yet.
+      return [];
+    }
+  }
 }
+
+const linesOf = (text: string) => text.split("\n").filter(Boolean);
 
 /** Read a table that is in use; throws SysError. */
 export function readLegacyTable(name: string): LegacyTable {

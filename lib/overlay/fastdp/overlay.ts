@@ -9,7 +9,12 @@ import { monotonicNow } from "../../sys/clocks.ts";
 import { EHOSTUNREACH } from "../../sys/errno.ts";
 import type { CandidateConnection, CandidateParams, NamedOverlay } from "../candidate.ts";
 import type { Datapath } from "../datapath/datapath.ts";
-import { HEARTBEAT_PAYLOAD } from "../datapath/maps.ts";
+import {
+  HEARTBEAT_PAYLOAD,
+  NEW_NEIGHBOUR,
+  type NeighbourEntry,
+  type ReceivedHeartbeat,
+} from "../datapath/maps.ts";
 import { ENCAPSULATION } from "../encapsulation.ts";
 import { GRACE_MS } from "../gracefulrestart.ts";
 import { forgetPathMtus, pathMtuTo } from "../kernelmtu.ts";
@@ -39,10 +44,19 @@ export interface FastdpConfig {
   readonly flowCache?: boolean;
 }
 
+/** What the kernel has counted of a peer. */
+interface Reading {
+  readonly heartbeat: ReceivedHeartbeat | undefined;
+  readonly neighbour: NeighbourEntry;
+}
+
+const NOTHING: Reading = { heartbeat: undefined, neighbour: NEW_NEIGHBOUR };
+
 export class FastdpOverlay implements NamedOverlay {
   readonly name = "fastdp";
   readonly #forwarders = new Map<Peer, Forwarder>();
-  readonly #seen = new Map<Forwarder, bigint>();
+  /** Of the last poll. */
+  readonly #readings = new Map<Forwarder, Reading>();
   readonly #sender = new HeartbeatSender();
   #poll: Timer | undefined;
   /** When all forwarders are polled next, and when the last one was added, in ms of the clock. */
@@ -119,10 +133,10 @@ export class FastdpOverlay implements NamedOverlay {
       look: () => this.#pollOne(forwarder),
       stopped: () => this.datapath.forgetHeartbeats(params.connectionUid),
       heartbeatMs: () => {
-        const last = this.datapath.heartbeat(params.connectionUid);
-        return last && ageMs(last.at);
+        const { heartbeat } = this.#reading(forwarder);
+        return heartbeat && ageMs(heartbeat.at);
       },
-      neighbour: () => this.datapath.neighbour(forwarder.remoteAddress),
+      neighbour: () => this.#reading(forwarder).neighbour,
       ageMs,
       linkTrouble: () => this.datapath.fastdpTrouble ?? (params.sessionKey && this.esp.trouble),
       sendControl: params.sendControl,
@@ -228,7 +242,7 @@ export class FastdpOverlay implements NamedOverlay {
       this.#pollSoon();
     } else if (this.#forwarders.get(peer) === forwarder) {
       this.#forwarders.delete(peer);
-      this.#seen.delete(forwarder);
+      this.#readings.delete(forwarder);
     }
     this.changed();
   }
@@ -263,18 +277,24 @@ export class FastdpOverlay implements NamedOverlay {
     return watched ? POLL_WATCHED_MS : sharedWait(this.clock, POLL_SLOW_MS);
   }
 
+  #reading(forwarder: Forwarder): Reading {
+    return this.#readings.get(forwarder) ?? NOTHING;
+  }
+
   #pollOne(forwarder: Forwarder): void {
-    const before = this.#seen.get(forwarder) ?? 0n;
+    const before = latest(this.#reading(forwarder));
     const heartbeat = this.datapath.heartbeat(forwarder.connectionUid);
-    const { seen: frame, received, sent } = this.datapath.neighbour(forwarder.remoteAddress);
-    forwarder.counted(received, sent);
-    const latest = heartbeat && heartbeat.at > frame ? heartbeat.at : frame;
-    if (latest <= before) return;
-    this.#seen.set(forwarder, latest);
-    if (forwarder.established && frame > before) forwarder.heard();
+    const neighbour = this.datapath.neighbour(forwarder.remoteAddress);
+    this.#readings.set(forwarder, { heartbeat, neighbour });
+    forwarder.counted(neighbour.received, neighbour.sent);
+    if (forwarder.established && neighbour.seen > before) forwarder.heard();
     if (heartbeat && heartbeat.at > before) forwarder.heartbeat(heartbeat);
   }
 }
+
+/** Return when a peer was last seen: CLOCK_MONOTONIC, in ns. */
+const latest = ({ heartbeat, neighbour: { seen } }: Reading): bigint =>
+  heartbeat && heartbeat.at > seen ? heartbeat.at : seen;
 
 /** Return the age in ms of a time of CLOCK_MONOTONIC in ns. */
 const ageMs = (at: bigint) => Number((monotonicNow() - at) / 1_000_000n);

@@ -100,9 +100,9 @@ export interface ForwarderParams {
   stopped(): void;
   /** Poll for heartbeats of the peer now. */
   look(): void;
-  /** Return the age in ms of the last heartbeat of this connection; undefined for never. */
+  /** Return the age in ms of the last heartbeat of this connection, as of the last poll; undefined for never. */
   heartbeatMs(): number | undefined;
-  /** Return the traffic with the peer's host. */
+  /** Return the traffic with the peer's host, as of the last poll. */
   neighbour(): NeighbourEntry;
   /** Return the age in ms of a time of CLOCK_MONOTONIC in ns. */
   ageMs(at: bigint): number;

@@ -8,7 +8,7 @@ import { BRIDGE } from "../../host/names.ts";
 import { CONFIRM_PROGRAM, findProgram } from "../../host/ports/hook.ts";
 import type { PortFlows } from "../../host/ports/ports.ts";
 import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
-import { sysctlGet } from "../../host/sysctl.ts";
+import { KeptSysctls, sysctlGet } from "../../host/sysctl.ts";
 import { guarded } from "../../log/unexpected.ts";
 import { type Link, linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
@@ -58,6 +58,7 @@ export function findFlowMaps(nl: NetlinkSocket): FlowMaps | undefined {
 export class FlowCache {
   readonly #hooks: UnderlayHooks;
   readonly #confirm: Program;
+  readonly #sysctls = new KeptSysctls();
   #programs: { readonly ingress: Program; readonly egress: Program };
   /** Why it cannot be used. */
   trouble: string | undefined;
@@ -92,7 +93,7 @@ export class FlowCache {
       {
         name: "flow cache mode",
         sources: ["silent", "links"],
-        glance: () => `${sysctlGet(BRIDGED)} ${this.datapath.portName}`,
+        glance: () => `${this.#sysctls.get(BRIDGED)} ${this.datapath.portName}`,
         reconcile: () => this.#follow(),
       },
       keeper(this.#hooks),
