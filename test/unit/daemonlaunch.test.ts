@@ -113,7 +113,18 @@ describe("a router in the background", () => {
     while (daemon.warnings().length === 0) await new Promise(setImmediate);
     expect(daemon.warnings()).toEqual([{ warning: "one" }]);
     daemon.leave();
-    expect(() => writeSync(line, "x")).toThrow("EPIPE");
+    // The event loop's own copy of the pipe is closed a little later.
+    const write = () => {
+      try {
+        writeSync(line, "x");
+        return undefined;
+      } catch (error) {
+        return error;
+      }
+    };
+    let refused = write();
+    for (; !refused; refused = write()) await new Promise(setImmediate);
+    expect(refused).toMatchObject({ code: "EPIPE" });
   });
 
   test("is asked only once its socket exists", async () => {
