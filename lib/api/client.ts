@@ -1,6 +1,6 @@
 // The client of the control API, over the router's Unix socket.
 import { dirname } from "node:path";
-import { systemClock } from "../clock/clock.ts";
+import { type Clock, systemClock } from "../clock/clock.ts";
 import { codeOf } from "../sys/cause.ts";
 import type { Failure } from "../sys/failure.ts";
 import { lockHolder } from "../sys/lockholder.ts";
@@ -80,11 +80,12 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
 /**
  * Return a client of the API behind a socket, by default that of this host's router. A call may take any time (an address
  * may have to come from another host), or `timeoutMs`, while the router is alive (silence.ts). Calls throw RouterDownError,
- * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up.
+ * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up. `clock` times the
+ * checks that it is alive.
  */
-export function apiClient(socket = controlSocket()): ApiClient {
+export function apiClient(socket = controlSocket(), clock: Clock = systemClock): ApiClient {
   return (method, path, { form, body, accept, timeoutMs } = {}) =>
-    whileAnswering({ socket, what: `${method} ${path}`, timeoutMs }, async (signal) => {
+    whileAnswering({ socket, what: `${method} ${path}`, timeoutMs, clock }, async (signal) => {
       const response = await fetch(`http://localhost${path}`, {
         unix: socket,
         method,
@@ -111,11 +112,13 @@ interface Asked {
   readonly what: string;
   /** Default none. */
   readonly timeoutMs?: number | undefined;
+  /** Times the checks that the router is alive; default the system's. */
+  readonly clock?: Clock;
 }
 
 /** Run a request while the router is alive, until a timeout in ms; throws as ApiClient does. */
 export async function whileAnswering<T>(
-  { socket, what, timeoutMs }: Asked,
+  { socket, what, timeoutMs, clock = systemClock }: Asked,
   run: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const giveUp = new AbortController();
@@ -127,7 +130,7 @@ export async function whileAnswering<T>(
     timeoutMs === undefined
       ? undefined
       : setTimeout(() => giveUp.abort(noAnswer(timeoutMs, what)), timeoutMs);
-  onSilence(systemClock, probeOf(socket, giveUp.signal), giveUp.signal, (silence) =>
+  onSilence(clock, probeOf(socket, giveUp.signal), giveUp.signal, (silence) =>
     giveUp.abort(new RouterSilentError(socket, silence)),
   );
   try {

@@ -176,9 +176,9 @@ function programsOf(kind: string, files: readonly string[]): Program[] {
   const { weight, built: needsBuild = false } = KINDS[kind] ?? {};
   if (weight !== undefined)
     return files.map((file) => ({ name: file, args: [`./${file}`], weight, needsBuild }));
-  // Two more than processors: some files wait for 10 s. The slowest start first, if their times are known.
+  // One more than processors: some files wait for seconds. The slowest start first, if their times are known.
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
-  const workers = [`--parallel=${processors + 2}`, "--no-isolate"];
+  const workers = [`--parallel=${processors + 1}`, "--no-isolate"];
   const args = [...workers, ...timings, ...files.map((file) => `./${file}`)];
   return [{ name: `${kind} tests`, args, weight: 100, needsBuild }];
 }

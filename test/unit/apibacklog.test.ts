@@ -4,6 +4,7 @@ import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { apiClient, RouterDownError, RouterSilentError } from "../../lib/api/client.ts";
+import { faster } from "../support/clocks.ts";
 
 /** Run a program as a router: it listens on `path`, with its pid file locked. */
 async function routerOf(program: string) {
@@ -24,7 +25,8 @@ async function routerOf(program: string) {
   };
 }
 
-const ask = (path: string) => apiClient(path)("GET", "/status").catch((error) => error);
+/** Checks that the router is alive come every 100 ms. */
+const ask = (path: string) => apiClient(path, faster(10))("GET", "/status").catch((error) => error);
 
 test("a stopped router is silent, answers once resumed, and is down once it has ended", async () => {
   await using started = await routerOf(
@@ -68,7 +70,7 @@ test("a stopped router is silent, answers once resumed, and is down once it has 
 
 test("a busy router is waited for", async () => {
   await using busy = await routerOf(
-    `Bun.serve({ unix: path, fetch() { Bun.sleepSync(7_000); return new Response("done"); } })`,
+    `Bun.serve({ unix: path, fetch() { Bun.sleepSync(700); return new Response("done"); } })`,
   );
   expect(await ask(busy.path)).toBe("done");
 });

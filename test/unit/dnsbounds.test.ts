@@ -543,7 +543,7 @@ describe("a forwarder", () => {
 
   test("asks the same question once at a time, gives each its own id, and knows one that comes back", async () => {
     const state = await upstream(23, undefined);
-    const forwarder = new Forwarder(() => ["127.0.0.23"], 2_000, PORT);
+    const forwarder = new Forwarder(() => ["127.0.0.23"], 1_000, PORT);
     const second = QUERY.slice();
     second[0] = 0x99;
     const asked = [forwarder.ask(QUERY, "udp", "c"), forwarder.ask(second, "udp", "d")];
@@ -560,7 +560,7 @@ describe("a forwarder", () => {
 
   test("has 200 questions of one client open, and 1,000 of all; then none is asked", async () => {
     await upstream(24, undefined);
-    const forwarder = new Forwarder(() => ["127.0.0.24"], 5_000, PORT);
+    const forwarder = new Forwarder(() => ["127.0.0.24"], 2_000, PORT);
     const open: Promise<unknown>[] = [];
     const refused = async (i: number, from: string) => {
       const asked = forwarder.ask(other(i), "udp", from);
