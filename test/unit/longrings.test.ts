@@ -345,7 +345,7 @@ test("are merged in steps that read few entries each", () => {
 });
 
 describe("while a ring is merged", () => {
-  const SIZE = 4_096;
+  const SIZE = 2_048;
   const ghost = (i: number) => nameFromNumber(BigInt(1_000 + i));
 
   const takings = new Map<number, Uint8Array>();
