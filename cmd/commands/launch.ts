@@ -7,7 +7,6 @@ import { CNI_FOLDERS, cniFolders } from "../cnifolders.ts";
 import { waitSeconds } from "../granting.ts";
 import { answerLaunched, awaitQuorum, daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
-import { prepareAgent } from "../mesos.ts";
 import { oldVariables } from "../oldenvironment.ts";
 import { OLD_LAUNCH_OPTIONS } from "../oldoptions.ts";
 import { print, warn } from "../output/output.ts";
@@ -18,6 +17,8 @@ async function launchOptions({ options, positionals }: Arguments) {
   const given = givenOptions(options);
   if (!options["mesos"]) return { given, peers: positionals };
   requireRoot();
+  // With node:dns, which takes 8 ms to load.
+  const { prepareAgent } = await import("../mesos.ts");
   const agent = await prepareAgent(given, positionals, process.env, cniFolders(options), (line) => {
     if (!options["json"]) print(line);
   });
