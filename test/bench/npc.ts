@@ -17,7 +17,7 @@ import { type Row, row } from "./row.ts";
 
 const RUNS = 7;
 /** Figures of connections; through thousands of rules of iptables a connection takes 6 ms. */
-const QUICK = { turns: 50 };
+const QUICK = { turns: 150 };
 const SLOW = { turns: 3, warmUp: 20 };
 const NODE = "n1";
 const IPERF_PORT = 5201;

@@ -8,7 +8,7 @@ import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 7;
-const CONNECTIONS = { turns: 50 };
+const CONNECTIONS = { turns: 150 };
 const UNDERLAY_MTU = 9100;
 const MTUS = [1376, 8916];
 const PORT = 7_000;
