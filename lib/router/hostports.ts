@@ -1,5 +1,5 @@
 // Host ports of this host's containers: saved before they are in force, and kept in force until their attachment ends. A port
-// belongs to one attachment at a time; another may take it over once the link of the first is gone.
+// belongs to one container at a time; another may take it over once the link of the first is gone.
 import { formatIPv4 } from "../address/ipv4.ts";
 import { type Clock, every, type Timer } from "../clock/clock.ts";
 import { type HostPort, hostPortText, type OwnedPorts, targetText } from "../host/hostports/mapping.ts";
@@ -27,7 +27,7 @@ const LOOK_MS = 10_000;
 /** Lets packets with addresses of 127.0.0.0/8 go from the host to the bridge, and back. */
 const ROUTE_LOCALNET = `net/ipv4/conf/${BRIDGE}/route_localnet`;
 
-/** Another attachment has the port. */
+/** Another container has the port. */
 export class HostPortTakenError extends Error {
   override readonly name = "HostPortTakenError";
 }
@@ -137,8 +137,14 @@ export class HostPortBook {
     this.#forgetUdp(ended, (port, target) => isAddress(port, target));
   }
 
+  /** Of a port that several attachments of a container have, the first: podman names all for each of its networks. */
   #list(): OwnedPorts[] {
-    return Array.from(this.#owned, ([owner, ports]) => ({ owner, ports }));
+    const listed = new Set<string>();
+    return Array.from(this.#owned, ([owner, ports]) => {
+      const first = ports.filter((port) => !listed.has(hostPortText(port)));
+      for (const port of first) listed.add(hostPortText(port));
+      return { owner, ports: first };
+    });
   }
 
   #apply(): void {
@@ -180,7 +186,9 @@ export class HostPortBook {
       if (other === owner) continue;
       const taken = theirs.find((port) => wanted.has(hostPortText(port)));
       if (!taken) continue;
-      if (this.host.aliases().has(other))
+      const there = this.host.aliases().has(other);
+      if (there && isSameContainer(owner, other)) continue;
+      if (there)
         throw new HostPortTakenError(
           `host port ${hostPortText(taken)} belongs to container ${ownerOf(other)?.containerId ?? other} (${targetText(taken)})`,
         );
@@ -201,6 +209,11 @@ export class HostPortBook {
       }
     }
   }
+}
+
+function isSameContainer(owner: string, other: string): boolean {
+  const [one, two] = [ownerOf(owner)?.containerId, ownerOf(other)?.containerId];
+  return one !== undefined && one === two;
 }
 
 const isAddress = ({ address }: HostPort, octets: Uint8Array) => octets.join(".") === formatIPv4(address);

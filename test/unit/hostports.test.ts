@@ -101,6 +101,30 @@ describe("a host port", () => {
     expect(() => book.set(TWO, others)).not.toThrow();
   });
 
+  test("is forwarded to the first network of a container that names it for several, then to the next", () => {
+    const second = "other/c1/eth1";
+    const { book, kernel, kept, links } = host(ONE, second, "other/c10/eth1");
+    const there = { address: parseIPv4("10.40.0.5") };
+    const targets = () =>
+      [...kernel.tables.values()].flatMap(({ sets }) =>
+        [...sets.values()].flatMap(({ elements }) => [...elements.values()].map(String)),
+      );
+    book.set(ONE, [port(80)]);
+    const [first = ""] = targets();
+    book.set(second, [port(80, there)]);
+    expect([targets(), book.inForce(second).length]).toEqual([[first], 1]);
+    expect(kept()).toEqual({ [ONE]: ["80/tcp"], [second]: ["80/tcp"] });
+    book.remove(ONE);
+    const moved = targets();
+    expect([moved.length, moved[0] === first]).toEqual([1, false]);
+    book.set(ONE, [port(80)]);
+    expect(targets()).toEqual(moved);
+    links.delete(second);
+    book.set(ONE, [port(80)]);
+    expect([targets(), kept()]).toEqual([[first], { [ONE]: ["80/tcp"] }]);
+    expect(() => book.set("other/c10/eth1", [port(80)])).toThrow(HostPortTakenError);
+  });
+
   test("is taken over from an attachment whose link is gone", () => {
     const { book, kept, links } = host(ONE, TWO);
     book.set(ONE, [port(80), port(81)]);
