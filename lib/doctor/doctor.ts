@@ -35,7 +35,9 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     expectedEncapsulation(encrypted, (feature) => kernel.some(({ check }) => check === feature));
   const findings = [
     ...kernel,
-    ...guarded("network", () => networkFindings({ encapsulation, range, kubernetes, running })),
+    ...guarded("network", () =>
+      networkFindings({ encapsulation, range, kubernetes, running, auto: report?.Router.Mtu?.Auto ?? false }),
+    ),
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
     ...guarded("forward", () => filterFindings(running)),
     ...guarded("firewalld", () => firewalldFindings(port)),

@@ -22,6 +22,8 @@ export interface NetworkQuestions {
   readonly kubernetes: boolean;
   /** Our router runs, and sees to the bridge and the packet filter itself. */
   readonly running: boolean;
+  /** The router measures the MTU: --mtu auto. */
+  readonly auto: boolean;
 }
 
 export function networkFindings(questions: NetworkQuestions): Finding[] {
@@ -48,7 +50,7 @@ function uplinks(route: NetlinkSocket): Link[] {
   return chosen.length > 0 ? chosen : links;
 }
 
-function mtu(route: NetlinkSocket, { encapsulation, running }: NetworkQuestions): Finding {
+function mtu(route: NetlinkSocket, { encapsulation, running, auto }: NetworkQuestions): Finding {
   const bridge = linkByName(route, BRIDGE);
   const wanted = Number(process.env["WEAVE_MTU"]) || undefined;
   // Without a port, the MTU of a bridge means nothing.
@@ -58,9 +60,17 @@ function mtu(route: NetlinkSocket, { encapsulation, running }: NetworkQuestions)
   if (!smallest) return warning("mtu", "no link to other hosts is up", "bring one up");
   const fits = smallest.mtu - encapsulation.bytes;
   if (own > fits) {
+    const exceeds = `frames of ${own} bytes and ${around} exceed the MTU of ${smallest.name}, ${smallest.mtu}`;
+    // A lower --mtu would outlast the cause.
+    if (auto)
+      return warning(
+        "mtu",
+        exceeds,
+        "the routers lower the MTU within seconds; if it stays, see the paths by sleeve in 'weave status connections': there, ICMP tells senders the MTU meanwhile",
+      );
     return problem(
       "mtu",
-      `frames of ${own} bytes and ${around} exceed the MTU of ${smallest.name}, ${smallest.mtu}`,
+      exceeds,
       `launch weave with --mtu ${fits} (or WEAVE_MTU=${fits}) on all hosts, or less if the path between them has a lower MTU`,
       bridge && !running ? [{ action: "set-mtu", link: BRIDGE, index: bridge.index, mtu: fits }] : [],
     );

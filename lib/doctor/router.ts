@@ -26,6 +26,7 @@ const Report = v.object({
     Encryption: v.boolean(),
     Interface: v.string(),
     Port: v.optional(v.number()),
+    Mtu: v.optional(v.object({ Auto: v.boolean() })),
     Connections: v.array(ConnectionSchema),
   }),
   /** Missing where no addresses are allocated. */
