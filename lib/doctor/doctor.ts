@@ -1,6 +1,7 @@
 // All checks of a host, one after the other. They change nothing.
 import { existsSync } from "node:fs";
 import type { ApiClient } from "../api/client.ts";
+import { conntrackProblems } from "../host/conntrack.ts";
 import { findOriginalProcess } from "../migration/process.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
@@ -41,6 +42,8 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
     ...guarded("forward", () => filterFindings(running)),
     ...guarded("firewalld", () => firewalldFindings(port)),
+    // A router that answers tells it itself.
+    ...(report ? [] : guarded("conntrack", conntrackFindings)),
     ...guarded("ports", () => portFindings(running, port)),
     ...guarded("cni", () => cniFindings(cni)),
     ...guarded("kube-proxy", () => kubeProxyFindings(range)),
@@ -53,6 +56,9 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   // On a host of the original, fixes could get in its way.
   return findOriginalProcess() ? findings.map(({ fixes: _, ...finding }) => finding) : findings;
 }
+
+const conntrackFindings = () =>
+  conntrackProblems().map(({ Check, Found, Advice }) => problem(Check, Found, Advice));
 
 /** A check that fails is a finding, too. */
 function guarded(check: string, look: () => Finding[]): Finding[] {

@@ -24,7 +24,8 @@ export type OverlayTrouble = Trouble<OverlayCause>;
 
 /** Remedies, given the UDP port of the overlay. */
 const REMEDIES: Record<OverlayCause, (port: number) => string> = {
-  blocked: (port) => `remove the firewall rule of this host that drops UDP ${port}`,
+  blocked: (port) =>
+    `remove the firewall rule of this host that drops UDP ${port}; 'weave status' says if conntrack is full`,
   prohibited: () => "remove the prohibit route of this host that leads to the peer: see 'ip route get'",
   "too large": () => "launch all hosts with a smaller --mtu",
   "cannot send": () => "'weave doctor' looks at the links and routes of this host",

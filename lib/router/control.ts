@@ -12,6 +12,7 @@ import type { TcpServers } from "../api/tcpservers.ts";
 import { systemRandom } from "../clock/random.ts";
 import { findContainer } from "../container/runtime.ts";
 import { requireBridge } from "../host/bridge.ts";
+import { conntrackProblems } from "../host/conntrack.ts";
 import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
 import type { MeshRouter } from "../mesh/router.ts";
@@ -186,6 +187,7 @@ function report(
       ...host.exposures.problems(),
       ...attachments.problems(),
       ...declared.problems(),
+      ...conntrackProblems(),
     ],
     repairs: host.reconciler,
     dropped: () => ports.dropped(),

@@ -123,6 +123,23 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   expect(await about("br_netfilter")).toEqual([expect.stringContaining("bridged packets are not filtered")]);
 }, 300_000);
 
+test("a full conntrack table, with a router and without", async () => {
+  await host.weave("launch", "--ipalloc-init=consensus=1");
+  // It is in use once a rule needs it.
+  await host.weave("expose");
+  const connections = (what: string) =>
+    host.must([process.execPath, join(import.meta.dir, "../support/conntrackfill.ts"), what]);
+  const full = [expect.stringMatching(/^problem: the conntrack table is full, with \d+ of \d+ connections/)];
+  // The machine's limit may be too large.
+  const made = Number(await connections("fill"));
+  expect(await about("conntrack")).toEqual(made > 0 ? full : []);
+  if (made > 0) expect(await host.status()).toContain("Problem: the conntrack table is full");
+  await host.weave("stop");
+  expect(await about("conntrack")).toEqual(made > 0 ? full : []);
+  await connections("flush");
+  expect(await about("conntrack")).toEqual([]);
+}, 300_000);
+
 test("a strict reverse path, where there are several", async () => {
   await sysctl("ipv4/conf/all/rp_filter", "1");
   expect(await about("rp_filter")).toEqual([]);

@@ -62,7 +62,8 @@ test("refusals of the kernel: which are none, and what each says of its cause", 
   expect(refusal("no heartbeats", EPERM, 7)).toEqual({
     cause: "blocked",
     reason: "no heartbeats: EPERM; a firewall rule on this host blocks UDP 7, or its conntrack table is full",
-    remedy: "remove the firewall rule of this host that drops UDP 7",
+    remedy:
+      "remove the firewall rule of this host that drops UDP 7; 'weave status' says if conntrack is full",
   });
   expect(refusal("x", EACCES, 7).reason).toBe("x: EACCES; a prohibit route on this host leads to the peer");
   expect(refusal("x", ENETUNREACH, 7).reason).toMatch(/^x: ENETUNREACH; ./);
