@@ -11,6 +11,7 @@ import { expectedEncapsulation, usedEncapsulation } from "./encapsulation.ts";
 import { filterFindings } from "./filter.ts";
 import { type Finding, problem } from "./finding.ts";
 import { firewalldFindings } from "./firewalld.ts";
+import { foreignForwardFindings } from "./foreignforward.ts";
 import { kernelFindings } from "./kernel.ts";
 import { kubeProxyFindings } from "./kubeproxy.ts";
 import { leftoverFindings, originalFindings } from "./leftovers.ts";
@@ -41,6 +42,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     ),
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
     ...guarded("forward", () => filterFindings(running)),
+    ...guarded("forward", foreignForwardFindings),
     ...guarded("firewalld", () => firewalldFindings(port)),
     // A router that answers tells it itself.
     ...(report ? [] : guarded("conntrack", conntrackFindings)),

@@ -15,7 +15,7 @@ export const FORWARDING_CHAIN = "WEAVE-FORWARD";
 /** The tables of weave-npc. */
 export const POLICY_TABLE = "weave-npc";
 
-const VETH_PREFIX = "vethwepl";
+export const VETH_PREFIX = "vethwepl";
 
 /** The owner of a veth: a link of a container; the network is CNI's, if any. */
 export interface AttachmentName {

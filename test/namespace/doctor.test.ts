@@ -123,6 +123,36 @@ test("forwarding: a policy of iptables, and what is turned off", async () => {
   expect(await about("br_netfilter")).toEqual([expect.stringContaining("bridged packets are not filtered")]);
 }, 300_000);
 
+test("forward chains of others that drop by policy", async () => {
+  const load = (family: string, rules: string) =>
+    host.must(["nft", "-f", "-"], {
+      stdin: `table ${family} fw {}
+delete table ${family} fw
+table ${family} fw {
+  chain allowed { ${rules}; }
+  chain passing { type filter hook forward priority 0; policy drop; jump allowed; }
+  chain in { type filter hook input priority 0; policy accept; }
+}`,
+    });
+  expect(await about("forward")).toEqual([]);
+  for (const family of ["inet", "bridge"]) {
+    const found = [
+      `warning: chain passing of nftables table ${family} fw drops forwarded packets by policy, and no rule there names a link of weave`,
+    ];
+    await load(family, 'iifname "weave2" accept');
+    expect(await about("forward")).toEqual(found);
+    const { findings } = await doctor();
+    const [command] = /nft insert rule [^']* accept/.exec(
+      findings.find(({ check, advice }) => check === "forward" && advice)?.advice ?? "",
+    ) ?? [""];
+    await host.must(["sh", "-c", command]);
+    expect(await about("forward")).toEqual([]);
+    await load(family, 'iifname "weave*" accept');
+    expect(await about("forward")).toEqual([]);
+    await host.must(["nft", "delete", "table", family, "fw"]);
+  }
+}, 300_000);
+
 test("a full conntrack table, with a router and without", async () => {
   await host.weave("launch", "--ipalloc-init=consensus=1");
   // It is in use once a rule needs it.
