@@ -7,6 +7,7 @@ import { forgetting, type Limit } from "../sys/limit.ts";
 import { peerTrouble } from "./errors.ts";
 import type { PeerName } from "./name.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
+import { OWN_CAUSES } from "./trouble.ts";
 
 const SHOWN_MS = 10 * 60_000;
 /** Peers listed; the one lost first is forgotten first. */
@@ -22,6 +23,8 @@ export interface LostPeer {
   readonly outbound: boolean;
   readonly at: number;
   readonly reason: string;
+  /** Where the cause is at this host. */
+  readonly remedy?: string | undefined;
   /** Of that life of its router. */
   readonly uid: bigint;
 }
@@ -39,8 +42,10 @@ export class LostPeers {
     { name, nickName, uid }: Pick<Peer, "name" | "nickName" | "uid">,
     error: Error,
   ): void {
-    const reason = peerTrouble(error, address).reason.slice(0, MAX_REASON);
-    this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason, uid });
+    const trouble = peerTrouble(error, address);
+    const reason = trouble.reason.slice(0, MAX_REASON);
+    const remedy = OWN_CAUSES.includes(trouble.cause) ? trouble.remedy : undefined;
+    this.#byName.set(name, { name, nickName, address, outbound, at: this.clock.now(), reason, remedy, uid });
   }
 
   /** Forget a peer: it is connected again. Returns true where it was lost, and has not restarted meanwhile. */

@@ -18,6 +18,7 @@ import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import type { MeshConfig, MeshDependencies, MeshListener } from "./config.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
 import { ConnectionMaker } from "./dial/maker.ts";
+import { ConnectionError } from "./errors.ts";
 import { ASK_CHANNEL } from "./features.ts";
 import type { Gate } from "./gate.ts";
 import { GonePeers } from "./gonepeers.ts";
@@ -288,7 +289,7 @@ export class MeshRouter implements ConnectionHost {
       const why = gone(connection);
       const doubt = why === undefined ? doubtful(connection) : undefined;
       if (why !== undefined || doubt !== undefined) this.redial(connection);
-      if (why !== undefined) connection.shutdown(new Error(why));
+      if (why !== undefined) connection.shutdown(new ConnectionError(why, "no own address"));
       else if (doubt !== undefined) connection.check(CHECK_MS, doubt);
     }
     this.maker.retry();

@@ -20,6 +20,7 @@ export const CONNECTION_CAUSES = [
   "refused",
   "no route",
   "no network",
+  "no own address",
   "no answer",
   "prohibited",
   "blocked",
@@ -37,6 +38,9 @@ export const CONNECTION_CAUSES = [
 ] as const;
 export type ConnectionCause = (typeof CONNECTION_CAUSES)[number];
 
+/** Causes at this host: nothing is wrong at the peer. */
+export const OWN_CAUSES: readonly string[] = ["no network", "no own address", "prohibited", "blocked"];
+
 export type PeerTrouble = Trouble<ConnectionCause | Refusal>;
 
 /** By the address that was dialled, "host:port". */
@@ -46,6 +50,7 @@ const REMEDIES: Record<ConnectionCause, (host: string, port: number, address: st
   "no route": (host, _port, address) =>
     `${host} is down or a firewall rejects: 'ping ${host}', then 'weave forget ${address}' if it is gone`,
   "no network": (host) => `this host has no route to ${host}: see 'ip route get ${host}'`,
+  "no own address": () => "give this host an address again, in the network of its peers: see 'ip address'",
   "no answer": (host, port) => `open TCP ${port} in the firewalls on the way to ${host}, or start ${host}`,
   prohibited: (host) => `a route of this host forbids packets to ${host}: see 'ip route get ${host}'`,
   blocked: (host, port) => `remove the firewall rule of this host that drops TCP ${port} to ${host}`,

@@ -260,6 +260,19 @@ describe("a network of three", () => {
     expect(at()).toEqual([]);
   });
 
+  test("of a peer that was lost as this host lost its address, the remedy is here", async () => {
+    const { simulation, a } = await three();
+    simulation.until(() => simulation.meshed(), 10_000);
+    a.underlayChanged(
+      () => "this host has no address 10.0.0.1 any more",
+      () => undefined,
+    );
+    expect(lostReports(a, new Set()).map(({ Reason, Remedy }) => [Reason, Remedy])[0]).toEqual([
+      "this host has no address 10.0.0.1 any more",
+      "give this host an address again, in the network of its peers: see 'ip address'",
+    ]);
+  });
+
   test("a peer that can be reached by a silent one alone is not reachable", async () => {
     const { simulation, a } = await three();
     simulation.until(() => simulation.meshed(), 10_000);

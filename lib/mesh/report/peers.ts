@@ -90,14 +90,14 @@ export function lostReports(mesh: MeshRouter, owners: ReadonlySet<string>): Lost
     const via = routes.unicastAll.get(name);
     return via !== undefined && mesh.connections.get(via)?.silent === false;
   };
-  return lost.recent().map(({ name, nickName, address, outbound, at, reason }) => ({
+  return lost.recent().map(({ name, nickName, address, outbound, at, reason, remedy }) => ({
     Name: name,
     NickName: nickName,
     Address: address,
     Outbound: outbound,
     At: dateOf(clock, at).toISOString(),
     Reason: reason,
-    Remedy: `start its router again, or 'weave rmpeer ${name}' if it is gone for good`,
+    Remedy: remedy ?? `start its router again, or 'weave rmpeer ${name}' if it is gone for good`,
     Reachable: isReachable(name),
     OwnsAddresses: owners.has(name),
   }));
