@@ -7,44 +7,41 @@ const QUIET_MS = 50;
 /** Looks for a quiet moment; then it waits for the next time. */
 const MAX_LOOKS = 60;
 
-/** Run `fn` after each of these times in ms, then every `ms`, each time once the thread was quiet for a second; until cancelled. */
-export function atQuietTimes(clock: Clock, first: readonly number[], ms: number, fn: () => void): Timer {
+/** Run `fn` after `first` ms, then every `ms`, each time once the thread was quiet for a second; until cancelled. */
+export function atQuietTimes(clock: Clock, first: number, ms: number, fn: () => void): Timer {
   const worked = () => workedMs(clock);
   let timer: Timer;
-  const wait = (times: readonly number[], since: number) => {
-    const [next = since + ms, ...rest] = times;
-    timer = clock.after(Math.max(0, next - since), () => look(rest, next, worked(), MAX_LOOKS));
+  const wait = (time: number) => {
+    timer = clock.after(time, () => look(worked(), MAX_LOOKS));
   };
-  const look = (rest: readonly number[], since: number, before: number, left: number) => {
+  const look = (before: number, left: number) => {
     timer = clock.after(LOOK_MS, () => {
       const now = worked();
-      if (now - before >= QUIET_MS && left > 1) return look(rest, since, now, left - 1);
-      wait(rest, since);
+      if (now - before >= QUIET_MS && left > 1) return look(now, left - 1);
+      wait(ms);
       if (now - before < QUIET_MS) fn();
     });
   };
-  wait(first, 0);
+  wait(first);
   return { cancel: () => timer.cancel() };
 }
 
 /** The same times, in ms since `start`, for a loop that blocks and has no timers: it asks when it has nothing to do. */
 export class QuietTimes {
-  readonly #first: number[];
   #next: number;
 
   constructor(
-    first: readonly number[],
+    first: number,
     private readonly ms: number,
     start: number,
   ) {
-    this.#first = first.map((time) => start + time);
-    this.#next = this.#first.shift() ?? start + ms;
+    this.#next = start + first;
   }
 
   /** Whether one of the times has come since the last one. */
   due(now: number): boolean {
     if (now < this.#next) return false;
-    this.#next = this.#first.shift() ?? now + this.ms;
+    this.#next = now + this.ms;
     return true;
   }
 }

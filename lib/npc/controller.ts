@@ -125,7 +125,7 @@ export function startController(config: EnforcerConfig, client: KubeClient, log:
     failed: failed("cannot watch nftables for changes by others; trying again"),
   });
   const timers = [
-    atQuietTimes(clock, [STARTED_MS], RELEASE_MS, releaseMemory),
+    atQuietTimes(clock, STARTED_MS, RELEASE_MS, releaseMemory),
     every(clock, TICK_MS, () => drops.tick()),
   ];
 

@@ -16,7 +16,6 @@ import { MUTE } from "../mesh/gossip.ts";
 import { refusedTargets } from "../mesh/report/targets.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { reasonOf } from "../sys/reason.ts";
-import { STARTED_MS } from "../sys/runtime.ts";
 import { openAttachments, openDeclared } from "./attaching.ts";
 import type { Attachments } from "./attachments.ts";
 import type { RouterContext } from "./context.ts";
@@ -29,6 +28,8 @@ import { attachmentsStore, detachedStore } from "./savedattachments.ts";
 
 /** Interval of releasing the addresses of containers that were removed while weave did not answer. */
 const SETTLE_MS = 5_000;
+/** The thread for work on containers is started before the first container asks for it, once the router has started itself. */
+const WARM_MS = 10_000;
 /** Pause before a container runtime that did not answer is asked again which containers have ended. */
 const ASK_AGAIN_MS = 5_000;
 
@@ -139,7 +140,7 @@ export async function startAddresses(
   // Without containers, the thread starts once the router has its peers: starting it takes 30 ms of CPU time.
   const noContainers = () => containerPorts(context.route).length === 0;
   const sighting = noContainers() ? NONE : await scope.wait(work.attached());
-  const warming = clock.after(STARTED_MS, () => work.warm());
+  const warming = clock.after(WARM_MS, () => work.warm());
   scope.defer("the start of the thread for container work", () => warming.cancel());
   // A router that allocates nothing relays what others say of addresses.
   allocator.start(options.allocates ? mesh.channel(CHANNEL, allocator.gossiper) : MUTE, sighting);

@@ -2,7 +2,7 @@
 import type { ApiClient } from "../api/client.ts";
 import { atQuietTimes } from "../clock/quiet.ts";
 import type { Log } from "../log/log.ts";
-import { MESHED_MS, RELEASE_MS, releaseMemory, STARTED_MS } from "../sys/runtime.ts";
+import { RELEASE_MS, releaseMemory, STARTED_MS } from "../sys/runtime.ts";
 import type { Scope } from "../sys/scope.ts";
 import { startAddresses } from "./addresses.ts";
 import { startNamedPeers } from "./connecting.ts";
@@ -56,7 +56,7 @@ export async function startRouter(
   followContainers(context, ports, addresses, docker);
   connect();
   log.info("weave is ready");
-  const release = atQuietTimes(context.clock, [STARTED_MS, MESHED_MS], RELEASE_MS, releaseMemory);
+  const release = atQuietTimes(context.clock, STARTED_MS, RELEASE_MS, releaseMemory);
   scope.defer("memory release", () => release.cancel());
   return api;
 }

@@ -15,6 +15,9 @@ export const ENGINE_OPTIONS = {
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   // Heap size in bytes at the first collection: with the default of 8 MiB, a start collects twice and frees hardly anything.
   BUN_JSC_largeHeapSize: "16777216",
+  // Part of a processor for collections while there is nothing else to do: by default a tenth, and each start and each new peer
+  // is followed by collections that free little.
+  BUN_JSC_collectionTimerMaxPercentCPU: "0.0005",
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
   BUN_GC_TIMER_INTERVAL: "30000",
   // Ms between looks into pages in use for free blocks to give back: by default 0.1 s, which costs a fifth of what an idle
@@ -108,10 +111,8 @@ export function execBlock(argv: readonly string[], more: Readonly<Record<string,
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
-/** Time after which a start is over, and after which a router has met its peers. */
-export const STARTED_MS = 10_000;
-export const MESHED_MS = 60_000;
-/** Interval of releasing memory. */
+/** Memory is released once a start is over and a router has met its peers, and at this interval. */
+export const STARTED_MS = 60_000;
 export const RELEASE_MS = 10 * 60_000;
 
 /**

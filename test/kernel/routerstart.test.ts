@@ -119,7 +119,7 @@ describe.if(isRoot)("what the parts of a router share", () => {
 });
 
 describe("the parts of a router", () => {
-  test("start in order, each with those before it; a quiet one releases memory after 10 s and a minute", async () => {
+  test("start in order, each with those before it; a quiet one releases memory after a minute, then each ten minutes", async () => {
     const told: string[] = [];
     const clock = Object.assign(new SimulatedClock(), { worked: () => 0 });
     const lines: string[] = [];
@@ -192,15 +192,15 @@ describe("the parts of a router", () => {
         ...["containers: context ports addresses docker", "connect: "],
       ]);
       expect(lines).toEqual(["info: weave is ready"]);
-      clock.advance(10_999);
+      clock.advance(60_999);
       expect(released.mock.calls.length).toBe(0);
       clock.advance(1);
       expect(released.mock.calls.length).toBe(1);
-      clock.advance(51_000);
+      clock.advance(601_000);
       expect(released.mock.calls.length).toBe(2);
       await startRouter(options, {} as never, log, scope);
       await scope.end();
-      clock.advance(100_000);
+      clock.advance(1_000_000);
       expect(released.mock.calls.length).toBe(2);
       // Without DNS there is no server to start.
       spies[5]?.mockImplementation((() => undefined) as never);

@@ -10,7 +10,7 @@ import { rawSyscall } from "../../sys/libc.ts";
 import { MessageReader, offerMessage, readMessages } from "../../sys/pipe.ts";
 import { PolledFiles } from "../../sys/poll.ts";
 import { reasonOf } from "../../sys/reason.ts";
-import { MESHED_MS, RELEASE_MS, STARTED_MS } from "../../sys/runtime.ts";
+import { RELEASE_MS, STARTED_MS } from "../../sys/runtime.ts";
 import { syscallNumber } from "../../sys/syscall.ts";
 import { macsFromFd } from "../datapath/maps.ts";
 import { COUNTERS, Counters } from "./counters.ts";
@@ -92,7 +92,7 @@ export async function runEngine(setup: EngineSetup): Promise<void> {
     return busy;
   };
   const stackOf = firstStacks();
-  const releases = new QuietTimes([STARTED_MS, MESHED_MS], RELEASE_MS, now);
+  const releases = new QuietTimes(STARTED_MS, RELEASE_MS, now);
   post({ type: "ready", crypto: secretbox.kind, aegis: aegis !== undefined });
 
   for (let busy = false; ; ) {
