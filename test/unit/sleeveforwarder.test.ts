@@ -247,6 +247,35 @@ describe("a forwarder of sleeve", () => {
     clock.advance(1_000);
     expect(seen.health).toEqual([expect.anything(), undefined]);
   });
+
+  test("a path on which only the peer's datagrams arrive is trouble after a minute, if frames go by it", () => {
+    const oneWay = (preferred: boolean, alive: boolean) => {
+      const { subject, seen, clock, heartbeat } = forwarder();
+      seen.preferred = preferred;
+      every(clock, 10_000, () => {
+        seen.heard = clock.now();
+        if (alive) subject.special(heartbeat);
+      });
+      subject.confirm();
+      subject.control(CONTROL.established, new Uint8Array());
+      clock.advance(1_000);
+      subject.tooBig(1500);
+      subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
+      clock.advance(60_000);
+      expect(seen.health).toEqual([]);
+      clock.advance(60_000);
+      return { subject, seen, clock };
+    };
+    const { subject, seen, clock } = oneWay(true, true);
+    const trouble = "nothing arrives at the peer any more: is UDP 6783 blocked?";
+    expect(seen.health).toEqual([trouble]);
+    subject.control(CONTROL.mtuVerified, Uint8Array.of(1438 >> 8, 1438 & 0xff));
+    clock.advance(1_000);
+    expect(seen.health).toEqual([trouble, undefined]);
+    expect(oneWay(false, true).seen.health).toEqual([]);
+    // A router that hangs, while its engine forwards.
+    expect(oneWay(true, false).seen.health).toEqual([]);
+  });
 });
 
 describe("messages that wait for the engine", () => {

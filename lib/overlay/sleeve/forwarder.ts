@@ -29,6 +29,8 @@ const EARLY_HEARTBEATS_MS = [30, 100];
 const SLOW_HEARTBEAT_MS = 10_000;
 /** Datagrams do not get through if nothing comes for so long: six slow heartbeats. */
 const SILENCE_MS = 60_000;
+/** Nothing arrives at a peer that answers no test for so long, after a first search without answers of 20 s. */
+const UNANSWERED_MS = 40_000;
 /**
  * The path is tested this long after the peer has acknowledged a heartbeat, if frames go by it then; else as soon as they
  * do, or within UNUSED_MS: routers that start together would test each path to each other at once.
@@ -85,6 +87,7 @@ export class SleeveForwarder implements OverlayConnection {
   #refusedSince: number | undefined;
   /** When a tick last found that datagrams of the peer had come. */
   #lastHeard: number;
+  #lastHeartbeat = 0;
   // As of the last tick.
   #heard = 0;
   #carried = 0;
@@ -230,7 +233,8 @@ export class SleeveForwarder implements OverlayConnection {
 
   #heartbeat({ uid, from }: SpecialFrame): void {
     if (uid !== this.params.connectionUid) return;
-    this.#hear(this.params.clock.now());
+    this.#lastHeartbeat = this.params.clock.now();
+    this.#hear(this.#lastHeartbeat);
     const known = this.#remote;
     if (known?.address !== from.address || known.port !== from.port) {
       if (known) this.params.log(`the UDP address of the peer has changed to ${addressText(from)}`);
@@ -299,12 +303,12 @@ export class SleeveForwarder implements OverlayConnection {
     const { port } = this.params;
     if (this.#refusedSince !== undefined && now - this.#refusedSince >= REFUSED_MS)
       return refusalTrouble("datagrams cannot be sent", refusal, port);
-    if (now - this.#lastHeard <= SILENCE_MS) return undefined;
-    return overlayTrouble(
-      "silent",
-      `nothing heard for ${SILENCE_MS / 1000} s: is UDP ${port} blocked?`,
-      port,
-    );
+    const silent = (what: string) => overlayTrouble("silent", `${what}: is UDP ${port} blocked?`, port);
+    if (now - this.#lastHeard > SILENCE_MS) return silent(`nothing heard for ${SILENCE_MS / 1000} s`);
+    // A peer that sends heartbeats meanwhile is not busy: it would answer tests that arrive.
+    const since = this.#path.unansweredSince;
+    const isOneWay = since !== undefined && now - since > UNANSWERED_MS && this.#lastHeartbeat > since;
+    return isOneWay ? silent("nothing arrives at the peer any more") : undefined;
   }
 }
 

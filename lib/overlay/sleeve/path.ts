@@ -58,6 +58,8 @@ export class Path {
   /** Size of the test in flight that is larger than the cached path MTU. */
   #probed: number | undefined;
   #testedAt = 0;
+  /** End of the first of the searches in a row that the peer answered nothing to, while the path is in use. */
+  #unansweredSince: number | undefined;
   #retestedAt = Number.POSITIVE_INFINITY;
   #fragmentTest: Timer | undefined;
   readonly #search: PathMtu;
@@ -68,13 +70,20 @@ export class Path {
       test: (mtu) => params.test(mtu, false),
       ask: (round) => params.test(questionSize(round), false),
       found: (mtu) => this.#found(mtu),
-      silent() {},
+      silent: () => {
+        this.#unansweredSince ??= params.clock.now();
+      },
     });
   }
 
   /** What tests have found that the path carries; undefined as long as none has ended. */
   get measured(): number | undefined {
     return this.#verified ? this.mtu : undefined;
+  }
+
+  /** Since when tests of the path in use are not answered, in ms; undefined where they are. */
+  get unansweredSince(): number | undefined {
+    return this.#unansweredSince;
   }
 
   /** Ask the kernel what the path takes while it is whole: later, it may have cached less. */
@@ -100,6 +109,8 @@ export class Path {
   /** To be called every few seconds. */
   tick({ preferred, carrying }: PathUse): void {
     const now = this.params.clock.now();
+    // A path that is not in use is hardly tested.
+    if (!preferred) this.#unansweredSince = undefined;
     const age = now - this.#retestedAt;
     if (age >= RETEST_MS) this.#testFragments();
     if (age >= RETEST_MS || (this.mtu < this.#largest && age >= GROW_MS)) return this.#retest();
@@ -131,6 +142,7 @@ export class Path {
 
   /** The peer has received a test of that size. */
   verified(mtu: number): void {
+    this.#unansweredSince = undefined;
     const { round } = this.#search;
     if (mtu === questionSize(round)) this.#search.answered(round);
     this.#search.verified(mtu);
