@@ -1,5 +1,5 @@
-// Settings of IPv4 on a link, by the names that they have under /proc/sys/net/ipv4 (ip-sysctl.rst), by rtnetlink(7): a file takes
-// ten times as long to write.
+// Settings of IPv4 on a link, by the names that they have under /proc/sys/net/ipv4 (ip-sysctl.rst), by rtnetlink(7): they go in
+// one datagram with other requests, while each file takes several system calls.
 import { AttributeEncoder } from "./attributes.ts";
 import { linkMessage, RTM_SETLINK } from "./link/message.ts";
 import type { Request } from "./socket.ts";
