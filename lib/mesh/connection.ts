@@ -74,6 +74,8 @@ export type TieBreak = "won" | "lost" | "tied";
 
 export class LocalConnection implements PeerConnection, StreamHandler {
   established = false;
+  /** When the peer had introduced itself, in ms of the clock; undefined before. */
+  agreedAt: number | undefined;
   /** The handshake has shown that the peer shares our ring. */
   fits = false;
   readonly address: string;
@@ -327,6 +329,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   #agreed({ version, features, framing, sessionKey }: Agreement): MessageReceiver {
+    this.agreedAt = this.host.clock.now();
     const { host, stream } = this;
     this.#handshake = undefined;
     this.#handshakeBuffers.hold(this, 0);

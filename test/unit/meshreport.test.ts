@@ -11,7 +11,7 @@ import {
   SelfConnectionError,
 } from "../../lib/mesh/errors.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
-import { nullOverlay } from "../../lib/mesh/overlay.ts";
+import { nullOverlay, type Overlay } from "../../lib/mesh/overlay.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { type ConnectionReport, connectionReport, targetReport } from "../../lib/mesh/report/connections.ts";
 import { countsOf, meshCounts } from "../../lib/mesh/report/counts.ts";
@@ -271,6 +271,44 @@ describe("a network of three", () => {
       "this host has no address 10.0.0.1 any more",
       "give this host an address again, in the network of its peers: see 'ip address'",
     ]);
+  });
+
+  test("a peer that no overlay reaches is a problem after some seconds, unless frames go by another", async () => {
+    const reason = "fastdp: heartbeats do not get through";
+    /** No overlay works between peers 1 and 2. */
+    const blocked = (self: number): Overlay => ({
+      ...nullOverlay,
+      prepare: (params) =>
+        params.remotePeer.name === name(3 - self)
+          ? {
+              ...{ confirm() {}, control() {}, stop() {}, attributes: () => ({ name: "sleeve" }) },
+              slowness: () => ({ cause: "silent", reason, remedy: "" }),
+            }
+          : nullOverlay.prepare(params),
+    });
+    const simulation = new Simulation(1n);
+    const [one, two] = [1, 2].map((i) => simulation.add(i, {}, undefined, blocked(i)));
+    if (!one || !two) throw new Error("no peers");
+    await simulation.connect(one, two);
+    const problems = ({ router }: typeof one) => peerProblems(router, meshReport(router, new Set()));
+    simulation.clock.advance(8_000);
+    expect([problems(one), problems(two)]).toEqual([[], []]);
+    simulation.clock.advance(5_000);
+    expect(problems(one)).toEqual([
+      {
+        Check: "peers",
+        Address: "10.0.0.2:6783",
+        Found: `no frames get to peer ${name(2)}(h2) at 10.0.0.2:6783: no overlay works; ${reason}`,
+        Advice: "open UDP 6783 and the UDP port above it between this host and 10.0.0.2",
+      },
+    ]);
+    expect(problems(two).map(({ Advice }) => Advice)).toEqual([
+      "open UDP 6783 and the UDP port above it between this host and 10.0.0.1",
+    ]);
+    const three = simulation.add(3);
+    await simulation.connect(three, one, two);
+    simulation.clock.advance(5_000);
+    expect([problems(one), problems(two)]).toEqual([[], []]);
   });
 
   test("a peer that can be reached by a silent one alone is not reachable", async () => {

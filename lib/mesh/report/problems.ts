@@ -2,12 +2,16 @@
 import type { ProblemReport } from "../../sys/trouble.ts";
 import type { LocalConnection } from "../connection.ts";
 import type { MeshRouter } from "../router.ts";
+import { connectionTrouble } from "../trouble.ts";
 import { type LostReport, vitalsReport } from "./peers.ts";
 import type { MeshReport } from "./report.ts";
 import { type TargetReport, targetState } from "./targets.ts";
 
 /** Refused hosts without a name that are listed; further ones are counted. */
 const MAX_STRANGERS = 5;
+
+/** Overlays that have not worked for so long after the handshake do not work. */
+const OVERLAY_MS = 10_000;
 
 /** Return the problems with peers, the worst first. */
 export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemReport[] {
@@ -22,6 +26,7 @@ export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemRepor
   const more = strangers.length - MAX_STRANGERS;
   return [
     ...[...mesh.maker.connections].flatMap((connection) => silence(mesh, connection)),
+    ...[...mesh.maker.connections].flatMap((connection) => withoutOverlay(mesh, connection)),
     ...Lost.filter(isMissed).map(({ Name, NickName, Address, At, Reason, Remedy }) =>
       problem(
         `peer ${Name}(${NickName}) at ${Address} was lost at ${At.replace(/\.\d+/, "")}: ${Reason}`,
@@ -69,6 +74,18 @@ function missing({ Target, Address, Reason, Advice }: TargetReport): ProblemRepo
 
 /** Return whether a lost peer owns addresses and no route leads to it. */
 const isMissed = ({ Reachable, OwnsAddresses }: LostReport) => !Reachable && OwnsAddresses;
+
+/** A peer that is connected, and that no frame gets to: neither directly nor by other peers. */
+function withoutOverlay({ clock, routes }: MeshRouter, connection: LocalConnection): ProblemReport[] {
+  const { established, agreedAt, knownRemote, address, remoteIp, outbound } = connection;
+  if (established || agreedAt === undefined || clock.now() - agreedAt < OVERLAY_MS) return [];
+  if (knownRemote === undefined || routes.unicast.has(knownRemote.name)) return [];
+  const reason = connection.slowness()?.reason;
+  const why = reason === undefined ? "" : `; ${reason}`;
+  const { remedy } = connectionTrouble("forwarders", "", outbound ? address : remoteIp);
+  const Found = `no frames get to peer ${knownRemote} at ${address}: no overlay works${why}`;
+  return [{ Check: "peers", Found, Advice: remedy, Address: address }];
+}
 
 function silence({ clock }: MeshRouter, connection: LocalConnection): ProblemReport[] {
   if (!connection.silent) return [];
