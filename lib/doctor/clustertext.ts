@@ -77,7 +77,7 @@ function pathsSummary(paths: readonly Path[]): string {
   const carrying = tried.flatMap(({ ping }) =>
     ping.overlays.filter(({ inUse, problem }) => inUse && problem === null),
   );
-  const total = `paths: ${carrying.length} of ${tried.length} carry frames`;
+  const total = `paths: ${carrying.length} of ${tried.length} carry frames by the overlay in use`;
   const medians = carrying.flatMap(({ roundTripMs }) => roundTripMs?.median ?? []).sort((a, b) => a - b);
   const mtus = carrying.flatMap(({ mtu }) => mtu ?? []).sort((a, b) => a - b);
   if (medians.length === 0 || mtus.length === 0) return `${total} without a problem`;

@@ -352,7 +352,10 @@ describe("the cluster as text", () => {
       "a-name-of-more-than- 3.0.0-rc1-of-mor none",
       "p2                   -                not asked: Weave Net 2.x or an older version, or only reached through one",
       ...["  problem: one -> two: no answer", "  -> open it", "  problem: one -> p9: gone", "  -> look"],
-      ...["", "paths: 2 of 4 carry frames without a problem; round trip 0.25 to 7.00 ms, MTU 1376 to 1450"],
+      ...[
+        "",
+        "paths: 2 of 4 carry frames by the overlay in use without a problem; round trip 0.25 to 7.00 ms, MTU 1376 to 1450",
+      ],
     ]);
     expect(hasClusterProblem({ hosts, paths } as never)).toBe(true);
   });
@@ -362,29 +365,29 @@ describe("the cluster as text", () => {
     [
       "all alike",
       [ping(), ping()],
-      "paths: 2 of 2 carry frames without a problem; round trip 0.25 ms, MTU 1450",
+      "paths: 2 of 2 carry frames by the overlay in use without a problem; round trip 0.25 ms, MTU 1450",
     ],
     [
       "each has other figures, in the order of numbers",
       [10, 9, 100].map((median) =>
         ping({ overlays: [way({ mtu: 10 * median, roundTripMs: { min: 1, median, max: 200 } })] }),
       ),
-      "paths: 3 of 3 carry frames without a problem; round trip 9.00 to 100.00 ms, MTU 90 to 1000",
+      "paths: 3 of 3 carry frames by the overlay in use without a problem; round trip 9.00 to 100.00 ms, MTU 90 to 1000",
     ],
     [
       "none measured",
       [ping({ overlays: [way({ roundTripMs: null })] })],
-      "paths: 1 of 1 carry frames without a problem",
+      "paths: 1 of 1 carry frames by the overlay in use without a problem",
     ],
     [
       "not in use",
       [ping({ overlays: [way({ inUse: false })] })],
-      "paths: 0 of 1 carry frames without a problem",
+      "paths: 0 of 1 carry frames by the overlay in use without a problem",
     ],
     [
       "in use, with a problem",
       [ping({ overlays: [way({ problem: "p" })] })],
-      "paths: 0 of 1 carry frames without a problem",
+      "paths: 0 of 1 carry frames by the overlay in use without a problem",
     ],
   ])("sums up paths of which %s", (_, pings, summary) => {
     const paths = pings.map((each) => ({ from: peer("one"), ping: each }));
