@@ -31,6 +31,10 @@ export class KeptSysctls {
     this.#files.set(name, file);
     return orUndefined(() => file.read());
   }
+
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+  }
 }
 
 const pathOf = (name: string) => `/proc/sys/${name}`;

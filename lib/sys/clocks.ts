@@ -1,6 +1,6 @@
 // The kernel's clocks (clock_gettime(2), linux/time.h), and what it counts of a thread (proc_pid_schedstat(5)).
-import { KeptFile } from "./keptfile.ts";
 import { syscall } from "./syscall.ts";
+import { textOf } from "./textfile.ts";
 
 const CLOCK = { realtime: 0, monotonic: 1, boottime: 7 } as const;
 
@@ -26,17 +26,11 @@ export const monotonicNow = (): bigint => clockGettime(CLOCK.monotonic);
 /** Return CLOCK_BOOTTIME in ms since boot; unlike CLOCK_MONOTONIC, it goes on while the host is suspended. */
 export const boottimeMs = (): number => Number(clockGettime(CLOCK.boottime) / 1_000_000n);
 
-const schedstat = new KeptFile("/proc/thread-self/schedstat");
-
 /** Return the ms that this thread has run and those it has waited for a processor; 0 from kernels that do not count them. */
 function scheduledMs(): readonly [ran: number, waited: number] {
   // In nanoseconds; then slices.
-  try {
-    const [ran = 0, waited = 0] = schedstat.read().split(" ").map(Number);
-    return [ran / 1e6 || 0, waited / 1e6 || 0];
-  } catch {
-    return [0, 0];
-  }
+  const [ran = 0, waited = 0] = textOf("/proc/thread-self/schedstat").split(" ").map(Number);
+  return [ran / 1e6 || 0, waited / 1e6 || 0];
 }
 
 /** Return the ms that this thread has run or waited for a processor. */

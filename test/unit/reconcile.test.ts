@@ -78,6 +78,18 @@ test("what is kept is made at once, which is no repair; what cannot be made is n
   expect([lines, reconciler.notes()]).toEqual([[], []]);
 });
 
+test("what a resource keeps open is closed at the end, or at once where it is not kept", () => {
+  const closed: string[] = [];
+  const open = (name: string): Keeper => ({ ...wants(name, ["links"]), close: () => closed.push(name) });
+  keep(open("link a"));
+  reconciler.keepTrying(open("link b"));
+  refusals.set("link c", "no room");
+  expect(() => reconciler.keep(open("link c"))).toThrow("no room");
+  expect(closed).toEqual(["link c"]);
+  reconciler.stop();
+  expect(closed).toEqual(["link c", "link a", "link b"]);
+});
+
 describe("notifications", () => {
   test("several at a time are one look, within 200 ms, at what they concern", () => {
     keep(wants("route b", ["routes"]), wants("link a", ["links"]));

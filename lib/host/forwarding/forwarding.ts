@@ -65,6 +65,10 @@ export class ForwardingResource implements Resource<readonly IptablesMatch[], Fo
     return legacyState(this.#legacy.names());
   }
 
+  close(): void {
+    this.#legacy.close();
+  }
+
   desired(): readonly IptablesMatch[] {
     return matches(this.subnets());
   }

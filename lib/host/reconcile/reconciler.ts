@@ -104,7 +104,10 @@ export class Reconciler {
    * addresses on them. Return what was changed; throws, and does not keep it, where that fails.
    */
   keep(keeper: Keeper): readonly Change[] {
+    using undo = new DisposableStack();
+    undo.defer(() => keeper.close?.());
     const changes = keeper.reconcile(() => true);
+    undo.move();
     this.#add(keeper);
     return changes;
   }
@@ -187,7 +190,10 @@ export class Reconciler {
     this.#soon.stop();
     this.#calm.stop();
     for (const timer of [this.#turn, this.#check, ...this.#timers]) timer?.cancel();
-    for (const { retry } of this.#kept) retry?.cancel();
+    for (const { retry, keeper } of this.#kept) {
+      retry?.cancel();
+      keeper.close?.();
+    }
   }
 
   /** What is reconciled, in order. */

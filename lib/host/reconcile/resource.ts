@@ -50,6 +50,8 @@ export interface Resource<Desired, Observed, Wanted extends Change> {
   apply(changes: readonly Wanted[]): void;
   /** Called after each comparison with what cannot be repaired, or has to wait; undefined where all is as desired. */
   trouble?(reason: string | undefined): void;
+  /** Close the files that it keeps open, when it is compared no more. */
+  close?(): void;
 }
 
 /** A resource without its types. */
@@ -61,6 +63,8 @@ export interface Keeper {
   /** Apply the changes that `accepts` lets through; return these. */
   reconcile(accepts: (change: Change) => boolean): Change[];
   trouble?(reason: string | undefined): void;
+  /** See Resource. */
+  close?(): void;
 }
 
 export function keeper<Desired, Observed, Wanted extends Change>(
@@ -77,5 +81,6 @@ export function keeper<Desired, Observed, Wanted extends Change>(
       return changes;
     },
     trouble: (reason) => resource.trouble?.(reason),
+    close: () => resource.close?.(),
   };
 }

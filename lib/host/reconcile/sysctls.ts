@@ -46,4 +46,8 @@ export class Sysctls implements Resource<readonly Sysctl[], ReadonlyMap<string, 
       if (!sysctlSet(name, value) && sysctlGet(name) !== undefined) this.#refused.add(name);
     }
   }
+
+  close(): void {
+    this.#values.close();
+  }
 }

@@ -35,6 +35,10 @@ export class LegacyTables {
       return [];
     }
   }
+
+  close(): void {
+    this.#file.close();
+  }
 }
 
 const linesOf = (text: string) => text.split("\n").filter(Boolean);

@@ -95,6 +95,7 @@ export class FlowCache {
         sources: ["silent", "links"],
         glance: () => `${this.#sysctls.get(BRIDGED)} ${this.datapath.portName}`,
         reconcile: () => this.#follow(),
+        close: () => this.#sysctls.close(),
       },
       keeper(this.#hooks),
     ];
