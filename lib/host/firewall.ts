@@ -41,7 +41,7 @@ const UDP_HEADER = 8;
 export const ESTABLISHED_MARK = 0x80_0000;
 
 /** UDP ports of the overlays, the same on all hosts, and the Ethernet address by which sleeve's datagrams name this one. */
-export interface OverlayPorts {
+interface OverlayPorts {
   readonly sleeve: number;
   readonly vxlan: number;
   readonly name: string;
