@@ -83,7 +83,7 @@ export async function holders(api: ApiClient, options: CallOptions = {}): Promis
  * RouterSilentError, NotRootError or ApiError; the router does not start a call whose client has given up. `clock` times the
  * checks that it is alive.
  */
-export function apiClient(socket = controlSocket(), clock: Clock = systemClock): ApiClient {
+export function apiClient(socket = controlSocket(), clock?: Clock): ApiClient {
   return (method, path, { form, body, accept, timeoutMs } = {}) =>
     whileAnswering({ socket, what: `${method} ${path}`, timeoutMs, clock }, async (signal) => {
       const response = await fetch(`http://localhost${path}`, {
@@ -113,7 +113,7 @@ interface Asked {
   /** Default none. */
   readonly timeoutMs?: number | undefined;
   /** Times the checks that the router is alive; default the system's. */
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
 }
 
 /** Run a request while the router is alive, until a timeout in ms; throws as ApiClient does. */

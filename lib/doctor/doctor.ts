@@ -9,7 +9,7 @@ import { type CniQuestions, cniFindings } from "./cni.ts";
 import { crashFindings } from "./crashes.ts";
 import { expectedEncapsulation, usedEncapsulation } from "./encapsulation.ts";
 import { filterFindings } from "./filter.ts";
-import { type Finding, problem } from "./finding.ts";
+import { type Finding, problem, reported } from "./finding.ts";
 import { firewalldFindings } from "./firewalld.ts";
 import { foreignForwardFindings } from "./foreignforward.ts";
 import { kernelFindings } from "./kernel.ts";
@@ -45,7 +45,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
     ...guarded("forward", foreignForwardFindings),
     ...guarded("firewalld", () => firewalldFindings(port)),
     // A router that answers tells it itself.
-    ...(report ? [] : guarded("conntrack", conntrackFindings)),
+    ...(report ? [] : guarded("conntrack", () => conntrackProblems().map(reported))),
     ...guarded("ports", () => portFindings(running, port)),
     ...guarded("cni", () => cniFindings(cni)),
     ...guarded("kube-proxy", () => kubeProxyFindings(range)),
@@ -58,9 +58,6 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
   // On a host of the original, fixes could get in its way.
   return findOriginalProcess() ? findings.map(({ fixes: _, ...finding }) => finding) : findings;
 }
-
-const conntrackFindings = () =>
-  conntrackProblems().map(({ Check, Found, Advice }) => problem(Check, Found, Advice));
 
 /** A check that fails is a finding, too. */
 function guarded(check: string, look: () => Finding[]): Finding[] {

@@ -1,6 +1,7 @@
 // Findings: what was examined, its state, and the remedy.
 
 import { printedLines } from "../log/printable.ts";
+import type { ProblemReport } from "../sys/trouble.ts";
 import type { Fix } from "./fix.ts";
 
 /** "ok", "warning" (it works, but…), "problem" (it does not work, or not for long). */
@@ -29,6 +30,9 @@ const wrong =
   });
 export const warning = wrong("warning");
 export const problem = wrong("problem");
+/** Return the finding for a problem that a router reports. */
+export const reported = ({ Check, Found, Advice }: Omit<ProblemReport, "Address">): Finding =>
+  problem(Check, Found, Advice);
 
 /** The findings as text, one or two lines each. */
 export function findingsText(findings: readonly Finding[]): string {

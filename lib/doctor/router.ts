@@ -9,7 +9,7 @@ import { isStopped } from "../sys/processes.ts";
 import { reasonOf } from "../sys/reason.ts";
 import type { Trouble } from "../sys/trouble.ts";
 import { addressFindings, IpamSchema } from "./addresses.ts";
-import { type Finding, ok, problem, warning } from "./finding.ts";
+import { type Finding, ok, problem, reported, warning } from "./finding.ts";
 import { ConnectionSchema, connectionFindings } from "./peers.ts";
 import { RepairsSchema, repairFindings } from "./repairs.ts";
 
@@ -162,7 +162,7 @@ export function reportFindings(report: RouterSeen, obstacle?: Trouble): Finding[
         ? warning("router", "not ready for containers yet", "see 'addresses'")
         : notReady,
     ...(report.Repairs ? repairFindings(report.Repairs, Date.now()) : []),
-    ...Problems.map(({ Check, Found, Advice }) => problem(Check, Found, Advice)),
+    ...Problems.map(reported),
     ...connectionFindings(Router.Connections, told),
     ...addresses,
   ];

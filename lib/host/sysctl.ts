@@ -1,6 +1,7 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread. In a container /proc/sys is read-only; there,
 // our manifests mount the part of networks elsewhere, writable.
 import { existsSync, writeFileSync } from "node:fs";
+import type { Link } from "../netlink/link.ts";
 import { arpTimingChange, ipv4Change } from "../netlink/linkipv4.ts";
 import type { Request } from "../netlink/socket.ts";
 import { KeptFile } from "../sys/keptfile.ts";
@@ -98,13 +99,7 @@ export function silentSysctls(link: string): Sysctl[] {
 }
 
 /** Apply those that are files alone, with this thread in the link's namespace; return the requests for the others. */
-export function linkSettings({
-  name: link,
-  index,
-}: {
-  readonly name: string;
-  readonly index: number;
-}): Request[] {
-  for (const { name, value } of sysctlsIn(`net/ipv6/conf/${link}`, IPV6)) sysctlSet(name, value);
-  return [arpTimingChange(link, index, ARP), ipv4Change(link, index, IPV4)];
+export function linkSettings(link: Pick<Link, "name" | "index">): Request[] {
+  for (const { name, value } of sysctlsIn(`net/ipv6/conf/${link.name}`, IPV6)) sysctlSet(name, value);
+  return [arpTimingChange(link.name, link.index, ARP), ipv4Change(link.name, link.index, IPV4)];
 }

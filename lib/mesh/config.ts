@@ -40,6 +40,6 @@ export interface MeshListener {
   shortIdsChanged?(): void;
   /** Peers became unreachable, and are unknown still: parts of a crowd, each peer once. */
   peersGone?(peers: readonly Peer[]): void;
-  /** Heartbeats of a peer are missing since lately. */
+  /** Heartbeats of a peer are missing; at the last look, they were not. */
   fellSilent?(peer: Peer): void;
 }

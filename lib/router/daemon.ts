@@ -59,8 +59,6 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   // Until the router has ended, or launch.
   const line = watchReadable(readFd, warnings.take, () => {});
   const child = spawn(args, { ...daemonEnvironment(env), ...LAUNCHER_ENV }, log, writeFd);
-  closeSync(log);
-  closeSync(writeFd);
   const ended = child.exited.then(async () => {
     const { exitCode, signalCode } = child;
     const how = signalCode === null ? `ended with exit code ${exitCode}` : `was ended by ${signalCode}`;
@@ -76,7 +74,7 @@ export async function launchDaemon(args: readonly string[], env: Record<string, 
   return { pid: child.pid, warnings: () => warnings.list, whileRunning, leave: line.stop };
 }
 
-/** Start the process. Throws LaunchError. */
+/** Start the process, and close our copies of its files, also where it cannot be started. Throws LaunchError. */
 function spawn(args: readonly string[], env: Record<string, string>, log: number, line: number) {
   try {
     // Not by node:child_process, which takes 10 ms to load.
@@ -88,6 +86,9 @@ function spawn(args: readonly string[], env: Record<string, string>, log: number
     });
   } catch (error) {
     throw new LaunchError(reasonOf(error), 1);
+  } finally {
+    closeSync(log);
+    closeSync(line);
   }
 }
 

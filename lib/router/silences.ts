@@ -8,7 +8,7 @@ export class Silences {
   /** By peer. */
   readonly #counts = new LatestMap<string, { nickname: string; count: number }>(MAX_PEERS);
 
-  /** Heartbeats of a peer are missing since lately. */
+  /** Count a silence of a peer, which has just begun. */
   count({ name, nickName }: { readonly name: string; readonly nickName: string }): void {
     this.#counts.set(name, { nickname: nickName, count: (this.#counts.get(name)?.count ?? 0) + 1 });
   }

@@ -5,8 +5,11 @@ import {
   appendFileSync,
   closeSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
   openSync,
+  readdirSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
   writeSync,
@@ -207,14 +210,25 @@ describe("a router in the background", () => {
     await expect(launchDaemon([], {})).rejects.toThrow(/^short$/);
   });
 
-  test("that cannot be executed is an error", async () => {
+  test("that cannot be executed is an error, and leaves no file open", async () => {
+    let pipe = "";
     spies.push(
-      spyOn(Bun, "spawn").mockImplementation(() => {
+      spyOn(Bun, "spawn").mockImplementation(((_command: string[], { stdio }: { stdio: unknown[] }) => {
+        pipe = readlinkSync(`/proc/self/fd/${stdio[3]}`);
         throw new Error("ENOENT");
-      }),
+      }) as never),
     );
     const failed = await launchDaemon([], {}).catch((error) => error);
     expect([failed.message, failed.exitCode]).toEqual(["ENOENT", 1]);
+    const open = () =>
+      readdirSync("/proc/self/fd").flatMap((fd) => {
+        const path = `/proc/self/fd/${fd}`;
+        return lstatSync(path, { throwIfNoEntry: false }) ? [readlinkSync(path)] : [];
+      });
+    expect(open()).not.toContain(log);
+    // The event loop's end of the pipe is closed once it has read that ours is.
+    while (open().includes(pipe)) await new Promise(setImmediate);
+    expect(pipe).toStartWith("pipe:");
   });
 
   test("that ends after it was ready tells its own error, not that its socket is closed", async () => {

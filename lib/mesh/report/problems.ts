@@ -13,12 +13,13 @@ const MAX_STRANGERS = 5;
 /** Overlays that have not worked for so long after the handshake do not work. */
 const OVERLAY_MS = 10_000;
 
+const problem = (Found: string, Advice: string, Address?: string): ProblemReport => ({
+  ...{ Check: "peers", Found, Advice },
+  ...(Address && { Address }),
+});
+
 /** Return the problems with peers, the worst first. */
 export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemReport[] {
-  const problem = (Found: string, Advice: string, Address?: string): ProblemReport => ({
-    ...{ Check: "peers", Found, Advice },
-    ...(Address && { Address }),
-  });
   const collisions = mesh.collisions.problems(mesh.ourself.name);
   // The collision reports a name that two hosts have.
   const { Lost = [], Refused = [] } = router;
@@ -83,8 +84,9 @@ function withoutOverlay({ clock, routes }: MeshRouter, connection: LocalConnecti
   const reason = connection.slowness()?.reason;
   const why = reason === undefined ? "" : `; ${reason}`;
   const { remedy } = connectionTrouble("forwarders", "", outbound ? address : remoteIp);
-  const Found = `no frames get to peer ${knownRemote} at ${address}: no overlay works${why}`;
-  return [{ Check: "peers", Found, Advice: remedy, Address: address }];
+  return [
+    problem(`no frames get to peer ${knownRemote} at ${address}: no overlay works${why}`, remedy, address),
+  ];
 }
 
 function silence({ clock }: MeshRouter, connection: LocalConnection): ProblemReport[] {
@@ -95,12 +97,6 @@ function silence({ clock }: MeshRouter, connection: LocalConnection): ProblemRep
     Vitals.LastFrameMs !== null && Vitals.LastFrameMs < Vitals.LastHeardMs
       ? "; its kernel still forwards frames of its containers"
       : "";
-  const Found = `peer ${connection.remote} at ${connection.address} is silent for ${seconds} s${frames}`;
-  return [
-    {
-      Check: "peers",
-      Found,
-      Advice: "its router hangs, or the path to its host is cut: 'weave doctor' there",
-    },
-  ];
+  const found = `peer ${connection.remote} at ${connection.address} is silent for ${seconds} s${frames}`;
+  return [problem(found, "its router hangs, or the path to its host is cut: 'weave doctor' there")];
 }
