@@ -7,6 +7,7 @@ import { Forwarder } from "../../lib/overlay/fastdp/forwarder.ts";
 import {
   CONTROL,
   decodeAnswer,
+  decodeQuestion,
   encodeAnswer,
   encodeQuestion,
   FIRST_TEST,
@@ -56,12 +57,18 @@ function fastdp(
   const note = (what: string) => {
     events.push(`${clock.now()} ${what}`);
   };
-  const world = { errno: 0, answers: false, busy: false, link: undefined as string | undefined, seen: 0n };
+  const world = {
+    ...{ errno: 0, answers: false, busy: false, mtu: 1376 },
+    ...{ link: undefined as string | undefined, seen: 0n },
+  };
   const path = {
     limit: 1450,
     /** The limit that the kernel finds by the next heartbeat. */
     found: 1450,
     last: undefined as { size: number; length: number; sender: number; at: bigint } | undefined,
+    /** What it carries, by which tests are answered; undefined: they are not. */
+    real: undefined as number | undefined,
+    passed: { mark: 0, mtu: 0 },
     mark: 0,
     told: new Uint8Array(),
   };
@@ -86,6 +93,7 @@ function fastdp(
           limit: () => path.limit,
           send(_to, mark, mtu) {
             path.mark = mark;
+            if (mtu <= (path.real ?? 0)) path.passed = { mark, mtu };
             note(`test ${mtu}`);
           },
           last: () => path.last,
@@ -93,12 +101,14 @@ function fastdp(
           changed() {},
         }
       : undefined,
-    mtu: () => 1376,
+    mtu: () => world.mtu,
     port: 6784,
     sendHeartbeat(to, whole) {
       beats.push({ at: clock.now(), whole, to });
       path.limit = path.found;
-      if (world.errno === 0 && world.answers) clock.after(5, () => subject.control(CONTROL.heartbeatAck));
+      const lost = whole && world.mtu > (path.real ?? world.mtu);
+      if (world.errno === 0 && world.answers && !lost)
+        clock.after(5, () => subject.control(CONTROL.heartbeatAck));
       return world.errno;
     },
     look: () => {
@@ -114,6 +124,10 @@ function fastdp(
       note(`control ${tag}`);
       if (tag === CONTROL.anyHeartbeats && !world.busy)
         clock.after(5, () => subject.control(CONTROL.noMoreHeartbeats));
+      if (tag === CONTROL.anyTest && path.real !== undefined) {
+        const answer = encodeAnswer({ asked: decodeQuestion(message) ?? 0, ...path.passed });
+        clock.after(5, () => subject.control(CONTROL.testReceived, answer));
+      }
     },
     established: () => note("established"),
     failed: (error) => note(`failed: ${error.message}`),
@@ -431,6 +445,48 @@ describe("the fast datapath", () => {
     while (beats.length === 0) clock.advance(100);
     // It is sent again, once.
     expect([subject.pathMtu, beats.length]).toEqual([1_400, 2]);
+  });
+
+  describe("frames of full length are lost, and the network's MTU falls", () => {
+    /** A path that has carried 1450 bytes and now carries `real`, which is being searched for. */
+    function narrowed(real: number) {
+      const subject = fastdp({ acknowledges: true, measures: true });
+      const { clock, world, path, beat } = subject;
+      Object.assign(world, { answers: true, mtu: 1_450 });
+      path.real = 1_450;
+      subject.subject.confirm();
+      subject.subject.heartbeat(beat);
+      clock.advance(5_000);
+      expect(subject.subject.pathMtu).toBe(1_450);
+      path.real = real;
+      const troubles = () => subject.take().filter((event) => event.includes("health"));
+      for (let i = 0; i < 100 && troubles().length === 0; i++) {
+        subject.subject.heard();
+        clock.advance(100);
+      }
+      return { ...subject, troubles };
+    }
+
+    test("to less than the path was known to carry: the trouble lasts until the search has found so much", () => {
+      const { clock, world, subject, troubles } = narrowed(1_350);
+      world.mtu = 1_354;
+      subject.mtuChanged();
+      expect(troubles()).toEqual([]);
+      clock.advance(3_000);
+      expect([subject.pathMtu, troubles()]).toEqual([1_350, []]);
+      world.mtu = 1_350;
+      subject.mtuChanged();
+      expect(troubles()).toEqual([expect.stringContaining("health: good")]);
+    });
+
+    test("to less than the search finds: it ends the trouble", () => {
+      const { clock, world, subject, troubles } = narrowed(1_354);
+      world.mtu = 1_350;
+      subject.mtuChanged();
+      expect(troubles()).toEqual([]);
+      for (let i = 0; i < 100 && subject.pathMtu !== 1_354; i++) clock.advance(10);
+      expect([subject.pathMtu, troubles()]).toEqual([1_354, [expect.stringContaining("health: good")]]);
+    });
   });
 
   test("trouble with links, told to a peer that acknowledges, once", () => {

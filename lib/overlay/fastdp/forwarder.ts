@@ -86,7 +86,10 @@ export class Forwarder implements CandidateConnection {
         test: (mark, mtu) => tests.send(this.remoteAddress, mark, mtu),
         ask: (mark) => params.sendControl(CONTROL.anyTest, encodeQuestion(mark)),
         outgrown: () => tests.outgrown(),
-        changed: () => tests.changed(),
+        changed: () => {
+          tests.changed();
+          this.#endTroubleOfLarger();
+        },
       });
   }
 
@@ -133,13 +136,9 @@ export class Forwarder implements CandidateConnection {
     this.#path?.tick();
   }
 
-  /** The MTU of the network has changed: where tests of that size have passed, trouble with larger frames is over. */
+  /** The MTU of the network has changed. */
   mtuChanged(): void {
-    if (!this.usable || this.#trouble === undefined) return;
-    const fits = (this.pathMtu ?? 0) >= this.params.mtu() && this.#schedule.refusals === 0;
-    if (!fits || !this.established) return this.#sendNow();
-    this.#schedule.unacknowledged = 0;
-    this.#setTrouble(undefined);
+    if (this.usable && this.#trouble && !this.#endTroubleOfLarger()) this.#sendNow();
   }
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
@@ -304,6 +303,16 @@ export class Forwarder implements CandidateConnection {
     this.#trouble = trouble;
     this.#acknowledgements = 0;
     this.#report();
+  }
+
+  /** End trouble with larger frames than the network's MTU, once tests of that have passed. Returns whether it did. */
+  #endTroubleOfLarger(): boolean {
+    const passed = this.#path?.isDoubtful ? 0 : (this.pathMtu ?? 0);
+    if (!this.#trouble || !this.established || this.#schedule.refusals > 0) return false;
+    if (passed < this.params.mtu()) return false;
+    this.#schedule.unacknowledged = 0;
+    this.#setTrouble(undefined);
+    return true;
   }
 
   #report(): void {

@@ -34,6 +34,8 @@ export interface FastdpPathParams {
 export class FastdpPath {
   /** Bytes of payload that the path carries; undefined as long as no test has passed. */
   mtu: number | undefined;
+  /** Frames of full length are lost: `mtu` may be more than the path carries until the search ends. */
+  isDoubtful = false;
   #started = false;
   #stopped = false;
   /** What the kernel sends: now, and at most so far. */
@@ -103,13 +105,17 @@ export class FastdpPath {
     if (!this.#started || this.#stopped) return;
     this.#readLimit();
     if (this.mtu === undefined || this.#limit >= this.mtu) return;
+    // What was lost is explained.
+    this.isDoubtful = false;
     this.#set(this.#limit);
     this.#searchAll();
   }
 
   /** Frames of full length are lost. */
   suspect(): void {
-    if (!this.#started || this.#stopped || this.searching) return;
+    if (!this.#started || this.#stopped) return;
+    this.isDoubtful = true;
+    if (this.searching) return;
     this.#readLimit();
     this.#searchAll(true);
   }
@@ -186,6 +192,7 @@ export class FastdpPath {
   }
 
   #found(): void {
+    this.isDoubtful = false;
     if (this.#passed > this.#limit) {
       this.params.outgrown();
       this.#limit = this.#passed;
