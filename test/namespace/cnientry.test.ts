@@ -97,6 +97,13 @@ test.each(["ADD", "DEL", "CHECK", "STATUS", "GC"])(
   },
 );
 
+test.skipIf(process.arch !== "x64")("a call that is handed over starts no dynamic linker", async () => {
+  // The dynamic linker would complain.
+  const env = { LD_PRELOAD: "/nowhere.so" };
+  expect((await exec(["true"], { env })).stderr).toContain("LD_PRELOAD");
+  expect(await call("ADD", { env })).toEqual({ code: 0, stdout: '{"x":1}\n', stderr: "" });
+});
+
 test("an error and an empty output are passed on", async () => {
   respond = () => new Response(encodeCniOutcome({ output: '{"code":7}', code: 1 }));
   expect(await call("ADD")).toEqual({ code: 1, stdout: '{"code":7}\n', stderr: "" });

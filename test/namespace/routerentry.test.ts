@@ -15,13 +15,20 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const OPTIONS = Object.entries(ENGINE_OPTIONS).map(([name, value]) => `${name}=${value}`);
 
-/** Return the path of a program with the entry program. */
-function entered(program: string, router: When = "always"): string {
-  const path = join(folder, `${program}-${router.replace(" ", "-")}`);
-  const code = (entry: number, here: number) =>
-    entryProgram(x64(), entry, here, { handsOver: "never", router });
-  writeFileSync(path, withEntry(readFileSync(`/usr/bin/${program}`), code), { mode: 0o755 });
+/** Return the path of a program with the entry program, and with another dynamic linker where one is given. */
+function entered(program: string, router: When = "always", linker = LINKER): string {
+  const path = join(folder, `${program}-${router.replace(" ", "-")}${linker === LINKER ? "" : "-other"}`);
+  const elf = withEntry(linkedBy(linker, program), (layout) =>
+    entryProgram(x64(), layout, { handsOver: "never", router }),
+  );
+  writeFileSync(path, elf, { mode: 0o755 });
   return path;
+}
+
+function linkedBy(linker: string, program: string): Buffer {
+  const elf = readFileSync(`/usr/bin/${program}`);
+  elf.write(linker.padEnd(LINKER.length, "\0"), elf.indexOf(`${LINKER}\0`));
+  return elf;
 }
 
 /** Return what a program prints. */
@@ -32,6 +39,8 @@ function printed(command: string[], env: Record<string, string> = {}, argv0 = "w
 }
 
 const lines = (text: string) => text.split("\n").filter((line) => line !== "");
+
+const LINKER = "/lib64/ld-linux-x86-64.so.2";
 
 const here = test.skipIf(process.arch !== "x64");
 
@@ -100,3 +109,26 @@ here("without CAP_SETPCAP, the options are set and the bounding set is unchanged
   expect(privilegesIn(status).bounding).toBe(bounding & ~(1n << 8n));
   expect(lines(Bun.spawnSync([...command, entered("env")]).stdout.toString())).toEqual(OPTIONS);
 });
+
+here("the dynamic linker is where the kernel would have told it, and finds the program's own entry", () => {
+  const auxiliary = (program: string) => printed([program], { LD_SHOW_AUXV: "1" });
+  const value = (text: string, name: string) =>
+    Number(new RegExp(`^AT_${name}: +(\\S+)$`, "m").exec(text)?.[1]);
+  const [plain, ours] = ["/usr/bin/true", entered("true", "never")].map(auxiliary) as [string, string];
+  const entry = (text: string) => value(text, "ENTRY") - value(text, "PHDR");
+  expect(entry(ours)).toBe(entry(plain));
+  expect(value(ours, "BASE") % 4096).toBe(0);
+  expect(value(ours, "BASE")).toBeGreaterThan(0);
+});
+
+here.each(["/nowhere", "/proc/version", "/etc"])(
+  "with %s for a dynamic linker, a program says so",
+  (linker) => {
+    const { stderr, exitCode } = Bun.spawnSync([entered("true", "never", linker)], {
+      env: {},
+      argv0: "true",
+    });
+    expect(stderr.toString()).toStartWith("weave: cannot load the dynamic linker");
+    expect(exitCode).toBe(126);
+  },
+);

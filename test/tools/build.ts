@@ -152,7 +152,7 @@ function harden(file: string, roles: Roles): void {
 /** Let an executable begin with the entry program, where we know the processor's code. */
 function entered(elf: Buffer, roles: Roles): Buffer {
   if (!isX64(elf)) return elf;
-  return withEntry(elf, (entry, here) => entryProgram(x64(), entry, here, roles));
+  return withEntry(elf, (layout) => entryProgram(x64(), layout, roles));
 }
 
 if (import.meta.main) {

@@ -1,17 +1,19 @@
-// The entry program: what an executable does before its runtime starts.
+// The entry program: what an executable does before its runtime, and the dynamic linker, start (interpreter.ts).
 //
 // It changes to / from a working directory that was deleted: the runtime does not start in one.
 //
 // The router executes itself once more, with the engine's options and a daemon's capabilities (router.ts).
 //
 // A call of the CNI plugin is handed to the router by one request on its socket, in less than 1 ms, where the runtime takes 7 ms to
-// start and the plugin 10 ms more. In all other cases it goes on to the runtime as if it had not been there:
+// start and the plugin 10 ms more; the dynamic linker alone takes 1 ms. In all other cases it goes on to the runtime as if it had not been there:
 //
 // - before it has read standard input: nothing has happened;
 // - after that: standard input is a file in memory with what was read;
 // - after the request was sent, and not answered within 1 s: CNI_COMMAND in the environment is renamed CNI_PENDING, of the same
 //   length, and the connection is file descriptor 100 (lib/api/pendingcall.ts).
 import { CNI_CALL_HEAD, MAX_CNI_ANSWER, NOT_WRITTEN, PENDING_FD } from "../../../lib/api/cniwire.ts";
+import type { Layout } from "./elf.ts";
+import { startInterpreter } from "./interpreter.ts";
 import type { Machine } from "./machine.ts";
 import { executeAsRouter } from "./router.ts";
 import { word, writer } from "./writer.ts";
@@ -23,6 +25,7 @@ const INPUT_FD = PENDING_FD + 1;
 const REQUEST_SIZE = 128 * KB;
 
 // Offsets from the frame pointer.
+const ARGUMENTS = -8;
 const COMMAND = -16;
 const RUN_DIR = -24;
 const NETNS = -32;
@@ -70,28 +73,21 @@ export interface Roles {
   readonly router: When;
 }
 
-/** Return the code for an executable whose own entry is at `entry`, to be loaded at `here`. */
-export function entryProgram(
-  asm: Machine,
-  entry: number,
-  here: number,
-  { handsOver, router }: Roles,
-): Uint8Array {
+/** Return the code for an executable. */
+export function entryProgram(asm: Machine, layout: Layout, { handsOver, router }: Roles): Uint8Array {
   const write = writer(asm);
   const { fresh, put, unless, copyString, call, local } = write;
 
   asm.enter(FRAME);
   asm.mov("r6", "r1");
+  asm.store("u64", "fp", ARGUMENTS, "r6");
   leaveDeleted();
   if (router !== "never") {
     if (router === "by name") write.unlessCalled("weave-router", "no router");
     executeAsRouter(asm, write, { strings: REQUEST, end: REQUEST + REQUEST_SIZE });
     asm.label("no router");
   }
-  if (handsOver === "never") {
-    asm.leave(entry, here);
-    return asm.code();
-  }
+  if (handsOver === "never") return toRuntime();
   asm.load("u64", "r1", "r6", 0);
   asm.jumpIf("r1", "ne", 1, "runtime");
   if (handsOver === "by name") write.unlessCalled("weave-net", "runtime");
@@ -291,9 +287,15 @@ export function entryProgram(
   call("close", INPUT_FD);
   asm.label("not connected");
   call("close", PENDING_FD);
-  asm.label("runtime");
-  asm.leave(entry, here);
-  return asm.code();
+  return toRuntime();
+
+  /** End with the runtime. */
+  function toRuntime(): Uint8Array {
+    asm.label("runtime");
+    asm.load("u64", "r6", "fp", ARGUMENTS);
+    startInterpreter(asm, write, layout, REQUEST);
+    return asm.code();
+  }
 
   /** Change to / from a working directory that was deleted. */
   function leaveDeleted(): void {

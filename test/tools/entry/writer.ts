@@ -44,7 +44,7 @@ export function writer(asm: Machine) {
     asm.jumpIf("r2", "ne", 0, again);
   };
   const call = (name: SystemCall, ...values: (number | Register)[]) => {
-    const registers: Register[] = ["r1", "r2", "r3", "r4", "r5"];
+    const registers: Register[] = ["r1", "r2", "r3", "r4", "r5", "r10"];
     values.forEach((value, i) => {
       const register = registers[i];
       if (register && value !== register) asm.mov(register, value);

@@ -1,7 +1,7 @@
 // Machine code of x86-64 for the entry program (program.ts): few instructions, each in its longest form.
 import type { Comparison, Machine, Register, Size } from "./machine.ts";
 
-/** System calls take their arguments in rdi, rsi, rdx, r10, r8, return in rax, and clobber rcx and r11. */
+/** System calls take their arguments in rdi, rsi, rdx, r10, r8, r9, return in rax, and clobber rcx and r11. */
 const REGISTERS: Record<Register, number> = {
   r0: 0,
   r1: 7,
@@ -13,6 +13,7 @@ const REGISTERS: Record<Register, number> = {
   r7: 13,
   r8: 14,
   r9: 15,
+  r10: 9,
   fp: 5,
 };
 const SCRATCH = 11;
@@ -28,6 +29,8 @@ const CALLS = {
   write: 1,
   close: 3,
   lseek: 8,
+  mmap: 9,
+  mprotect: 10,
   socket: 41,
   connect: 42,
   sendto: 44,
@@ -40,6 +43,7 @@ const CALLS = {
   capset: 126,
   prctl: 157,
   exit_group: 231,
+  openat: 257,
   newfstatat: 262,
   ppoll: 271,
   dup3: 292,
@@ -89,17 +93,19 @@ export function x64(): Machine {
   };
   return {
     enter(frame) {
-      // The dynamic linker's function for the end of the process is in rdx.
+      // The kernel's rdx: 0, no function for the end of the process.
       emit(0x52);
       direct(0x89, RSP, R.fp);
       immediate(5, RSP, frame);
       direct(0x89, R.fp, R.r1);
       immediate(0, R.r1, 8);
     },
-    leave(entry, here) {
+    leave(to) {
       direct(0x89, R.fp, RSP);
-      emit(0x5a, 0xe9);
-      u32(entry - (here + bytes.length + 4));
+      emit(0x5a);
+      // jmp
+      rex(false, 0, R[to]);
+      emit(0xff, 0xe0 | (R[to] & 7));
     },
     label: (name) => labels.set(name, bytes.length),
     mov: (to, value) =>
@@ -108,6 +114,7 @@ export function x64(): Machine {
       typeof value === "number" ? immediate(0, R[to], value) : direct(0x01, R[value], R[to]),
     sub: (to, value) =>
       typeof value === "number" ? immediate(5, R[to], value) : direct(0x29, R[value], R[to]),
+    and: (to, value) => immediate(4, R[to], value),
     load(size, to, base, offset) {
       const opcode = { u8: [0x0f, 0xb6], u16: [0x0f, 0xb7], u32: [0x8b], u64: [0x8b] }[size];
       memory(opcode, size === "u64", R[to], R[base], offset);
