@@ -165,8 +165,14 @@ const character = (number: number) =>
     (number >= 0 && number < 0xd800) || (number > 0xdfff && number <= 0x10ffff) ? number : 0xfffd,
   );
 
-const cut = (text: string, precision: number | undefined) =>
-  precision === undefined ? text : Array.from(text).slice(0, precision).join("");
+/** The first so many characters: what lies behind them is not looked at. */
+function cut(text: string, precision = Number.POSITIVE_INFINITY): string {
+  if (text.length <= precision) return text;
+  let end = 0;
+  for (let i = 0; i < precision && end < text.length; i++)
+    end += (text.codePointAt(end) ?? 0) > 0xffff ? 2 : 1;
+  return text.slice(0, end);
+}
 
 function signed(digits: string, { flags }: Spec): string {
   if (digits.startsWith("-")) return digits;
@@ -182,6 +188,7 @@ function whole(value: number | bigint, base: number, spec: Spec): string {
 }
 
 function padded(text: string, { flags, width = 0, precision }: Spec, isNumber: boolean): string {
+  if (text.length >= 2 * width) return text;
   const missing = Math.min(width, MAX_WIDTH) - Array.from(text).length;
   if (missing <= 0) return text;
   if (flags.includes("-")) return text + " ".repeat(missing);
