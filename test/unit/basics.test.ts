@@ -41,7 +41,7 @@ import { Tally } from "../../lib/clock/tally.ts";
 import { TokenBucket } from "../../lib/clock/tokenbucket.ts";
 import { Budget, FIELD_COST, UNKNOWN_COST, VALUE_COST } from "../../lib/gob/budget.ts";
 import { Store } from "../../lib/store/store.ts";
-import { randomOf } from "../support/seed.ts";
+import { randomOf, SEED } from "../support/seed.ts";
 
 describe("time", () => {
   test("of activity leaves out gaps of more than 5 s", () => {
@@ -233,6 +233,10 @@ describe("counts", () => {
       3203168211198807973n,
       9817491932198370423n,
     ]);
+    for (const seed of [0n, 1n << 63n, -1n, BigInt(SEED) << 21n]) {
+      const [whole, part] = [seededRandom(seed), seededRandom(seed)];
+      for (let i = 0; i < 1_000; i++) expect(part.float()).toBe(Number(whole.u64() >> 11n) / 2 ** 53);
+    }
     expect([0, 0.999, 0.5].map((float) => below({ float: () => float, u64: () => 0n }, 10))).toEqual([
       0, 9, 5,
     ]);
