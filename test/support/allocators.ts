@@ -34,7 +34,7 @@ export class MemoryDisk {
     const write = (key: string, value: unknown, durably = false) => {
       if (!plugged) return;
       if (this.full) throw new StoreError("disk", "cannot save: the disk is full");
-      const row = [key, structuredClone(value)] as const;
+      const row = [key, copyOf(value)] as const;
       this.#put(row);
       this.#unsynced.push(row);
       if (!durably) return;
@@ -89,6 +89,16 @@ export class MemoryDisk {
     if (value === undefined) this.#rows.delete(key);
     else this.#rows.set(key, value);
   }
+}
+
+/** Rows are copied: what their writer changes later is not on the disk. Plain data without cycles. */
+function copyOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(copyOf);
+  if (typeof value !== "object" || value === null) return value;
+  if (Object.getPrototypeOf(value) !== Object.prototype) return structuredClone(value);
+  const copy: Record<string, unknown> = {};
+  for (const key in value) copy[key] = copyOf((value as Record<string, unknown>)[key]);
+  return copy;
 }
 
 /** Return a sighting of links; incomplete for undefined. */

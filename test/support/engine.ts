@@ -37,6 +37,8 @@ function loadAegisOnce(): ReturnType<typeof loadAegis> {
 
 export class EngineHarness {
   readonly sent: SentDatagram[] = [];
+  /** Whether what is sent is kept there. */
+  keepsSent = true;
   /** Frames for the kernel, virtio header and all. */
   readonly written: Uint8Array[] = [];
   readonly specials: SpecialSeen[] = [];
@@ -58,7 +60,7 @@ export class EngineHarness {
       nameToBytes(name),
       {
         send: (batch) => {
-          for (let i = 0; i < batch.count; i++) {
+          for (let i = 0; i < batch.count && this.keepsSent; i++) {
             const at = batch.at[i] ?? 0;
             this.sent.push({
               link: batch.links[i]?.params.index ?? -1,

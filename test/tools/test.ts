@@ -149,6 +149,8 @@ const env = {
   // Tests end before code that the engine's last compiler has optimized pays for it: it took a third of a simulation's time.
   BUN_JSC_useFTLJIT: "0",
 };
+/** As well, where tests are all that runs: memory that is given back to the kernel is asked for again by the next test. */
+const keepsMemory = { ...env, MIMALLOC_PURGE_DELAY: "-1" };
 const bunTest = (...args: string[]) => [
   process.execPath,
   "test",
@@ -164,6 +166,7 @@ interface Program {
   readonly args: readonly string[];
   /** As of a kind. */
   readonly weight: number;
+  readonly env: Record<string, string>;
   /** Of a kind that runs the executables. */
   readonly needsBuild: boolean;
 }
@@ -173,14 +176,15 @@ interface Program {
  * to file. No test may count on being the first to load a module, nor leave anything changed in one.
  */
 function programsOf(kind: string, files: readonly string[]): Program[] {
-  const { weight, built: needsBuild = false } = KINDS[kind] ?? {};
+  const { weight, root: isRooted, built: needsBuild = false } = KINDS[kind] ?? {};
+  const rest = { env: isRooted ? env : keepsMemory, needsBuild };
   if (weight !== undefined)
-    return files.map((file) => ({ name: file, args: [`./${file}`], weight, needsBuild }));
-  // One more than processors: some files wait for seconds. The slowest start first, if their times are known.
+    return files.map((file) => ({ name: file, args: [`./${file}`], weight, ...rest }));
+  // Each worker loads and compiles anew what the others have. The slowest start first, if their times are known.
   const timings = ["--update-timings", `--timings=node_modules/.cache/test-durations-${kind}.json`];
-  const workers = [`--parallel=${processors + 1}`, "--no-isolate"];
+  const workers = [`--parallel=${processors}`, "--no-isolate"];
   const args = [...workers, ...timings, ...files.map((file) => `./${file}`)];
-  return [{ name: `${kind} tests`, args, weight: 100, needsBuild }];
+  return [{ name: `${kind} tests`, args, weight: 100, ...rest }];
 }
 
 /** Print what a program has printed, once it has ended: what runs beside it prints, too. */
@@ -216,7 +220,7 @@ async function testAll(
   let cpuMs = 0;
   const took: { name: string; wallMs: number; cpuMs: number }[] = [];
   const programs = [...selection].flatMap(([kind, files]) => programsOf(kind, files));
-  const jobs = programs.map(({ name, args, weight, needsBuild }): Job => {
+  const jobs = programs.map(({ name, args, weight, env, needsBuild }): Job => {
     const timing = timings.get(name);
     const share = timing && Math.round((100 * timing.cpuMs) / timing.wallMs);
     const run = async () => {

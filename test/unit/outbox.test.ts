@@ -58,7 +58,8 @@ function messages(framing: Framing, written: readonly Uint8Array[]): Uint8Array[
   return all;
 }
 
-const long = () => Uint8Array.from({ length: LENGTH }, (_, i) => i * 7);
+const LONG = Uint8Array.from({ length: LENGTH }, (_, i) => i * 7);
+const long = () => LONG.slice();
 const FRAMINGS: [string, (outbound: boolean) => Framing][] = [
   ["protocol 2", () => lengthPrefixed()],
   ["protocol 1", () => gobFramed()],
