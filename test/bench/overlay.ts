@@ -1,10 +1,10 @@
 // From pod to pod on two hosts, over our fast datapath with the flow cache: against a plain kernel VXLAN link on a bridge, and against
 // the hosts themselves without an overlay ("vs host"); in turn, in the same run.
-import { cpus } from "node:os";
 import { join } from "node:path";
 import { Hosts, must } from "../support/hosts.ts";
 import { connections, packetRate, SECONDS, throughput } from "./measures.ts";
 import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
+import { busySeconds } from "./processors.ts";
 import { type Row, row } from "./row.ts";
 
 const RUNS = 7;
@@ -25,15 +25,11 @@ const inTurn =
     return found;
   };
 
-/** Busy seconds of all processors. */
-const busy = () =>
-  cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0) / 1_000;
-
 /** Seconds of processors for a Gbit. */
 const processors = inTurn(async (path) => {
-  const before = busy();
+  const before = busySeconds();
   const { bytes } = (await iperf(path, SECONDS)).sum_received;
-  return (busy() - before) / ((bytes * 8) / 1e9);
+  return (busySeconds() - before) / ((bytes * 8) / 1e9);
 });
 
 const roundTrip = inTurn(async ({ client, server, address }) => {

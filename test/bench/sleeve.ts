@@ -1,24 +1,14 @@
 // Pod to pod over sleeve, plain and encrypted, against host to host without any overlay and against a plain kernel VXLAN
 // link on a bridge; turn by turn, in the same run: bulk by TCP, small packets, round trips, and what it costs.
-import { readFileSync } from "node:fs";
 import { exec, type Host, Hosts, must } from "../support/hosts.ts";
 import { inside, iperf, type Path, referencePath, weavePath } from "./paths.ts";
+import { busySeconds } from "./processors.ts";
 import { median, type Row, row } from "./row.ts";
 
 const RUNS = 5;
 const SECONDS = 3;
 const MTU = 1376;
 const VXLAN = "plain kernel VXLAN + bridge";
-
-/** CPU time that all of the machine has used so far, in seconds: user, nice, system, interrupts. */
-function cpuSeconds(): number {
-  const [, user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (
-    readFileSync("/proc/stat", "utf8").split("\n")[0] ?? ""
-  )
-    .split(/ +/)
-    .map(Number);
-  return (user + nice + system + irq + softirq) / 100;
-}
 
 interface Measured {
   /** Gbit/s. */
@@ -28,9 +18,9 @@ interface Measured {
 }
 
 async function bulk(path: Path): Promise<Measured> {
-  const before = cpuSeconds();
+  const before = busySeconds();
   const { sum_received: received } = await iperf(path, SECONDS);
-  const cpu = cpuSeconds() - before;
+  const cpu = busySeconds() - before;
   return { rate: received.bits_per_second / 1e9, cost: cpu / ((received.bytes * 8) / 1e9) };
 }
 
