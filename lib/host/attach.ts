@@ -13,11 +13,11 @@ import { inNetns, type Netns, netnsPath, refuseOwnNetns } from "../sys/netns.ts"
 import { announce } from "./arp.ts";
 import { bridgeAddresses, requireBridge } from "./bridge.ts";
 import { hostEnd } from "./hostend.ts";
+import { ipv4Settings, writeIpv6Settings } from "./linksettings.ts";
 import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { alternativeVethName, BRIDGE, vethAlias, vethName } from "./names.ts";
 import type { Sender } from "./ports/binding.ts";
 import { PortGuard } from "./ports/guard.ts";
-import { linkSettings } from "./sysctl.ts";
 
 /** A route in a container; by the gateway of the attachment unless it has its own. */
 export interface ContainerRoute {
@@ -267,9 +267,10 @@ function configure(
   attachment: Attachment & { readonly gateway: IPv4 | undefined },
 ): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;
+  writeIpv6Settings(ifName);
   const requests = [
     ...addresses.map((cidr) => addressAddition(ifName, link.index, cidr)),
-    ...linkSettings({ name: ifName, index: link.index }),
+    ...ipv4Settings({ name: ifName, index: link.index }),
     linkChange(ifName, link.index, { up: true }),
   ];
   const route = (wanted: Route) => requests.push(routeAddition({ ...wanted, link: link.index }));

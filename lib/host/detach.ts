@@ -6,10 +6,10 @@ import { linkByName, linkList } from "../netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
 import { inNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
 import { type ContainerLink, hostEnd } from "./hostend.ts";
+import { applyLinkSettings } from "./linksettings.ts";
 import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { BRIDGE, isContainerVeth, isVethAlias } from "./names.ts";
 import { PortGuard } from "./ports/guard.ts";
-import { linkSettings } from "./sysctl.ts";
 
 /** Links of containers that are to be removed. */
 export interface Detaching {
@@ -79,7 +79,7 @@ export function detachAddresses(netns: Netns, ifName: string, cidrs: readonly Ci
     if (!link) return [];
     if (!outer) throw new Error(`interface ${ifName} in ${netnsPath(netns)} is not on the network`);
     // Links of older versions lack some: there, others would go with the first address of their subnet.
-    inside.requests(linkSettings({ name: ifName, index: link.index }));
+    applyLinkSettings(inside, { name: ifName, index: link.index });
     const removed = cidrs.filter((cidr) => addressDelete(inside, ifName, link.index, cidr));
     const gone = removed.map(({ address }) => formatIPv4(address));
     guard?.removeAddresses(outer.index, gone);

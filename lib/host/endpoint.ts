@@ -10,10 +10,10 @@ import { announce } from "./arp.ts";
 import { joinBridge, QUEUES, randomMac } from "./attach.ts";
 import { requireBridge } from "./bridge.ts";
 import { inspectPorts } from "./containers.ts";
+import { applyLinkSettings } from "./linksettings.ts";
 import { networkMtuOf, tellMtu } from "./mtu.ts";
 import { alternativeVethName, vethAlias, vethName } from "./names.ts";
 import { PortGuard } from "./ports/guard.ts";
-import { linkSettings } from "./sysctl.ts";
 
 /** Name of the inner end before it is moved, as the original has it. */
 const INNER_PREFIX = "vethwg";
@@ -92,7 +92,7 @@ export function tuneEndpoint(outer: string): string | undefined {
   const { link, netns } = inside;
   inNetns(netns, () => {
     using nl = new NetlinkSocket(NETLINK_ROUTE);
-    nl.requests(linkSettings(link));
+    applyLinkSettings(nl, link);
     const network = networkMtuOf(requireBridge(host));
     if (network !== undefined) tellMtu(nl, link, network);
     const now: Link | undefined = linkByIndex(nl, link.index);

@@ -2,10 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { formatCidr, parseCidr } from "../../lib/address/ipv4.ts";
 import { Exposure, exposedByBridge, withExposed, withoutExposed } from "../../lib/host/expose.ts";
+import { linkSysctls } from "../../lib/host/linksettings.ts";
 import { Addresses, ConnectedRoutes } from "../../lib/host/reconcile/addresses.ts";
 import { keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
-import { linkSysctls } from "../../lib/host/sysctl.ts";
 import { addressAdd, addressDelete, addressList } from "../../lib/netlink/address.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
 import { routeList } from "../../lib/netlink/route.ts";

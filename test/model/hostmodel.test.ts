@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import type { AttachedContainer } from "../../lib/host/containers.ts";
+import { linkSysctls, silentSysctls } from "../../lib/host/linksettings.ts";
 import {
   addAddresses,
   admitPort,
@@ -20,7 +21,6 @@ import type { Binding, PortEntry, PortMaps } from "../../lib/host/ports/maps.ts"
 import { type DesiredLink, linkDifference } from "../../lib/host/reconcile/link.ts";
 import { repairsReport } from "../../lib/host/reconcile/report.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
-import { linkSysctls, silentSysctls } from "../../lib/host/sysctl.ts";
 import { silentLog } from "../../lib/log/log.ts";
 import { AttributeEncoder } from "../../lib/netlink/attributes.ts";
 import { type BridgePort, NEW_PORT } from "../../lib/netlink/link/bridgeport.ts";

@@ -4,13 +4,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { Assembler, R0 } from "../../lib/bpf/assembler.ts";
 import { loadProgram, type Program } from "../../lib/bpf/program.ts";
+import { linkSysctls, silentSysctls } from "../../lib/host/linksettings.ts";
 import { overlappingRoute } from "../../lib/host/overlap.ts";
 import { Addresses, ConnectedRoutes } from "../../lib/host/reconcile/addresses.ts";
 import { BridgeResource } from "../../lib/host/reconcile/bridge.ts";
 import { type Keeper, keeper } from "../../lib/host/reconcile/resource.ts";
 import { Sysctls } from "../../lib/host/reconcile/sysctls.ts";
 import { ReconcilerWatch } from "../../lib/host/reconcile/watch.ts";
-import { linkSysctls, silentSysctls } from "../../lib/host/sysctl.ts";
 import { decodeAttributes } from "../../lib/netlink/attributes.ts";
 import { bridgePortSet, encodeBridgePort, NEW_PORT } from "../../lib/netlink/link/bridgeport.ts";
 import {

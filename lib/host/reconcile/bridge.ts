@@ -4,8 +4,8 @@ import type { BridgeMode } from "../../netlink/link/bridge.ts";
 import { type Link, linkAdd, linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { type BridgeSettings, findBridge } from "../bridge.ts";
+import { applyLinkSettings } from "../linksettings.ts";
 import { BRIDGE } from "../names.ts";
-import { linkSettings } from "../sysctl.ts";
 import { alignLink, type DesiredLink, findLink, type LinkChange, linkDifference } from "./link.ts";
 import { keeper, type Resource } from "./resource.ts";
 
@@ -60,7 +60,7 @@ export class BridgeResource implements Resource<DesiredLink, Link | undefined, L
       // (br_mtu_auto_adjust).
       linkAdd(this.nl, { kind: "bridge", name: BRIDGE, address, mtu: mtu - 1 });
       const made = linkByName(this.nl, BRIDGE);
-      if (made) this.nl.requests(linkSettings(made));
+      if (made) applyLinkSettings(this.nl, made);
     }
     alignLink(this.nl, this.desired(), change?.index);
     this.observe();

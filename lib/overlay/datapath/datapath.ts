@@ -2,9 +2,9 @@
 import type { IPv4 } from "../../address/ipv4.ts";
 import { liftMemoryLimit } from "../../bpf/bpf.ts";
 import { programMapIds } from "../../bpf/program.ts";
+import { silentSysctls } from "../../host/linksettings.ts";
 import { type Keeper, keeper } from "../../host/reconcile/resource.ts";
 import { Sysctls } from "../../host/reconcile/sysctls.ts";
-import { silentSysctls } from "../../host/sysctl.ts";
 import { linkByName } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { bpfFilterList } from "../../netlink/trafficcontrol.ts";

@@ -2,6 +2,7 @@
 // link of sleeve. The first of them is the bridge's port to other hosts.
 import { closeSync } from "node:fs";
 import { formatMac } from "../../address/mac.ts";
+import { silentSysctls } from "../../host/linksettings.ts";
 import { BRIDGE } from "../../host/names.ts";
 import {
   alignLink,
@@ -11,7 +12,7 @@ import {
   linkDifference,
 } from "../../host/reconcile/link.ts";
 import type { Resource } from "../../host/reconcile/resource.ts";
-import { silentSysctls, sysctlSet } from "../../host/sysctl.ts";
+import { sysctlSet } from "../../host/sysctl.ts";
 import { NEW_PORT } from "../../netlink/link/bridgeport.ts";
 import { linkDelete, linksDelete } from "../../netlink/link/delete.ts";
 import { vxlanStopLearning } from "../../netlink/link/vxlan.ts";
