@@ -5,11 +5,20 @@ import { fullGC } from "bun:jsc";
 const MAX_GARBAGE = 48 * 1024 * 1024;
 
 let garbage = 0;
-let limit = MAX_GARBAGE;
+let limit = Number.POSITIVE_INFINITY;
 
-/** Set the bytes of garbage at which it is collected; Infinity leaves it to the collector. */
-export function collectAt(bytes: number): void {
-  limit = bytes;
+/**
+ * Collect garbage early in this thread, until it is stopped: for the process of one router. A full collection takes the longer
+ * the more live memory there is: with hundreds of simulated routers, a fifth of the time.
+ */
+export function collectEarly(): { stop(): void } {
+  garbage = 0;
+  limit = MAX_GARBAGE;
+  return {
+    stop() {
+      limit = Number.POSITIVE_INFINITY;
+    },
+  };
 }
 
 /** Note that so many bytes in messages, or decoded of them, are garbage now or soon. */

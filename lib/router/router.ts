@@ -1,5 +1,6 @@
 // A router out of its parts, started in order and stopped in reverse: each part registers its own undo in the scope.
 import type { ApiClient } from "../api/client.ts";
+import { collectEarly } from "../bytes/garbage.ts";
 import { atQuietTimes } from "../clock/quiet.ts";
 import type { Log } from "../log/log.ts";
 import { RELEASE_MS, releaseMemory, STARTED_MS } from "../sys/runtime.ts";
@@ -30,6 +31,7 @@ export async function startRouter(
   scope: Scope,
 ): Promise<ApiClient> {
   const context = openContext(options, services, log, scope);
+  scope.use("early garbage collection", collectEarly());
   const host = startHostNetwork(context);
   const datapath = await startDatapath(context, host);
   const { ports } = datapath;

@@ -3,6 +3,7 @@ import { describe, expect, spyOn, test } from "bun:test";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseCidr } from "../../lib/address/ipv4.ts";
+import * as garbage from "../../lib/bytes/garbage.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo } from "../../lib/log/log.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
@@ -152,6 +153,9 @@ describe("the parts of a router", () => {
         told.push(`${what}: ${names(args)}`);
         return result as never;
       };
+    const collecting = spyOn(garbage, "collectEarly").mockImplementation(() => ({
+      stop: () => void told.push("no more early garbage collection"),
+    }));
     const released = spyOn(runtime, "releaseMemory").mockImplementation(() => {});
     const spies = [
       spyOn(contexts, "openContext").mockImplementation(() => context as never),
@@ -172,6 +176,7 @@ describe("the parts of a router", () => {
       spyOn(docker, "startDockerNetwork").mockImplementation(step("docker", network)),
       spyOn(containers, "followContainers").mockImplementation(step("containers")),
       released,
+      collecting,
     ];
     try {
       const scope = new Scope(() => {});
@@ -192,6 +197,7 @@ describe("the parts of a router", () => {
         ...["containers: context ports addresses docker", "connect: "],
       ]);
       expect(lines).toEqual(["info: weave is ready"]);
+      expect(collecting.mock.calls.length).toBe(1);
       clock.advance(60_999);
       expect(released.mock.calls.length).toBe(0);
       clock.advance(1);
@@ -199,7 +205,9 @@ describe("the parts of a router", () => {
       clock.advance(601_000);
       expect(released.mock.calls.length).toBe(2);
       await startRouter(options, {} as never, log, scope);
+      told.length = 0;
       await scope.end();
+      expect(told).toEqual(Array(2).fill("no more early garbage collection"));
       clock.advance(1_000_000);
       expect(released.mock.calls.length).toBe(2);
       // Without DNS there is no server to start.

@@ -1,10 +1,6 @@
 // The seed of a run: every random test draws from it. It is printed once, and taken from $SEED to repeat a run.
 // bunfig.toml loads this before any test.
-import { collectAt } from "../../lib/bytes/garbage.ts";
 import { below, type Random, seededRandom } from "../../lib/clock/random.ts";
-
-// A process with hundreds of routers has their garbage, too: collecting it early took a fifth of a simulation's time.
-collectAt(Number.POSITIVE_INFINITY);
 
 /** 31 bits, as fast-check takes them. */
 export const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
