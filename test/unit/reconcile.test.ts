@@ -253,6 +253,15 @@ describe("notifications", () => {
     expect(looks).toEqual([]);
   });
 
+  test("what is kept after the end is not tried again", () => {
+    refusals.set("link a", "no room");
+    reconciler.stop();
+    reconciler.keepTrying(wants("link a", ["links"]));
+    expect(looks).toEqual(["link a"]);
+    clock.advance(60_000);
+    expect(looks).toEqual(["link a"]);
+  });
+
   test("none that waits is looked at after the end", () => {
     keep(wants("link a", ["links"]));
     undo("link a");
