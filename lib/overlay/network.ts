@@ -17,7 +17,7 @@ import type { Esp } from "./fastdp/esp.ts";
 import { FastdpOverlay } from "./fastdp/overlay.ts";
 import { ACKNOWLEDGES, MAX_MTU, TESTS_PATHS } from "./fastdp/protocol.ts";
 import type { FlowCache } from "./flowcache/flowcache.ts";
-import { NetworkMtu, type NetworkMtuParams } from "./networkmtu.ts";
+import { NetworkMtu, type NetworkMtuParams } from "./networkmtu/networkmtu.ts";
 import { PeerIds } from "./peerid.ts";
 import { fastdpPort } from "./ports.ts";
 import { RelayLinks } from "./relaylinks.ts";

@@ -2,7 +2,7 @@
 import type { MtuReport } from "../api/report.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { MeshRouter } from "../mesh/router.ts";
-import type { NetworkMtu } from "../overlay/networkmtu.ts";
+import type { NetworkMtu } from "../overlay/networkmtu/networkmtu.ts";
 
 export function mtuReport(
   mtu: NetworkMtu,

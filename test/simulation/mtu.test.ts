@@ -2,8 +2,10 @@
 import { expect, test } from "bun:test";
 import { MTU_CHANNEL } from "../../lib/mesh/features.ts";
 import { RawGossip } from "../../lib/mesh/gossip.ts";
-import { encodeRecords, type MtuRecord } from "../../lib/overlay/mtu.ts";
-import { GONE_MS, MEASURE_MS, NetworkMtu, RISE_MS } from "../../lib/overlay/networkmtu.ts";
+import { MEASURE_MS, NetworkMtu } from "../../lib/overlay/networkmtu/networkmtu.ts";
+import { GONE_MS } from "../../lib/overlay/networkmtu/participants.ts";
+import { RISE_MS } from "../../lib/overlay/networkmtu/steps.ts";
+import { encodeRecords, type MtuRecord } from "../../lib/overlay/networkmtu/wire.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;

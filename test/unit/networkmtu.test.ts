@@ -4,25 +4,17 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { LEAST_MTU } from "../../lib/overlay/encapsulation.ts";
+import { BATCH_MS, CORRECT_MS, MEASURE_MS, NetworkMtu } from "../../lib/overlay/networkmtu/networkmtu.ts";
+import { GONE_MS, RECORD_MS } from "../../lib/overlay/networkmtu/participants.ts";
+import { MAX_STRANGERS } from "../../lib/overlay/networkmtu/records.ts";
+import { FALL_MS, MAX_RISE_MS, RISE_MS } from "../../lib/overlay/networkmtu/steps.ts";
 import {
   decodeRecords,
   encodeRecords,
   MtuGossip,
   type MtuRecord,
   newerRecord,
-} from "../../lib/overlay/mtu.ts";
-import {
-  BATCH_MS,
-  CORRECT_MS,
-  FALL_MS,
-  GONE_MS,
-  MAX_RISE_MS,
-  MAX_STRANGERS,
-  MEASURE_MS,
-  NetworkMtu,
-  RECORD_MS,
-  RISE_MS,
-} from "../../lib/overlay/networkmtu.ts";
+} from "../../lib/overlay/networkmtu/wire.ts";
 import { fc } from "../support/fastcheck.ts";
 
 const peer = (n: number) => nameFromNumber(BigInt(n));

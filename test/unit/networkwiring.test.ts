@@ -1,6 +1,7 @@
 // The overlay of a router between the MTU of the network, the flow cache and its links: who is told what, and in which order.
 import { describe, expect, test } from "bun:test";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
+import type { NetworkMtuParams } from "../../lib/overlay/networkmtu/networkmtu.ts";
 import {
   decodeRecords,
   encodeRecords,
@@ -8,8 +9,7 @@ import {
   type MtuRecord,
   newerRecord,
   nextVersion,
-} from "../../lib/overlay/mtu.ts";
-import type { NetworkMtuParams } from "../../lib/overlay/networkmtu.ts";
+} from "../../lib/overlay/networkmtu/wire.ts";
 import { overlayNetwork } from "../support/overlaynetwork.ts";
 
 describe("the overlay", () => {

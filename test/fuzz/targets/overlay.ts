@@ -10,8 +10,8 @@ import {
   encodeAnswer,
   encodeQuestion,
 } from "../../../lib/overlay/fastdp/protocol.ts";
-import { encodeRecords, MtuGossip } from "../../../lib/overlay/mtu.ts";
-import { NetworkMtu } from "../../../lib/overlay/networkmtu.ts";
+import { NetworkMtu } from "../../../lib/overlay/networkmtu/networkmtu.ts";
+import { encodeRecords, MtuGossip } from "../../../lib/overlay/networkmtu/wire.ts";
 import { decodeProbe } from "../../../lib/overlay/probe/frame.ts";
 import {
   type Cipher,

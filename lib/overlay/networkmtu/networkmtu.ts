@@ -1,43 +1,30 @@
 // The MTU of the network: the most that the paths of all peers carry, as their gossip says, and 1376 bytes as long as a peer
 // is in the mesh that does not take part, such as one of Weave Net 2.x. It falls at once, and rises once it could be larger
 // for a while. A peer first accepts what it announces, so that peers need not rise together. Pure: takes a clock.
-import type { Clock, Timer } from "../clock/clock.ts";
-import { Soon } from "../clock/soon.ts";
-import { MAX_PEERS } from "../mesh/bounds.ts";
-import type { GossipChannel, GossipData, Gossiper } from "../mesh/gossip.ts";
-import type { PeerName } from "../mesh/name.ts";
-import type { Limit } from "../sys/limit.ts";
-import { DEFAULT_MTU, LEAST_MTU } from "./encapsulation.ts";
+import type { Clock, Timer } from "../../clock/clock.ts";
+import { Soon } from "../../clock/soon.ts";
+import type { GossipChannel, GossipData, Gossiper } from "../../mesh/gossip.ts";
+import type { PeerName } from "../../mesh/name.ts";
+import type { Limit } from "../../sys/limit.ts";
+import { DEFAULT_MTU } from "../encapsulation.ts";
+import { Participants } from "./participants.ts";
+import { PeerRecords } from "./records.ts";
+import { MtuSteps } from "./steps.ts";
 import {
-  decodeRecords,
   encodeRecords,
   MtuGossip,
   type MtuRecord,
   type MtuRecords,
   newerRecord,
   nextVersion,
-} from "./mtu.ts";
+} from "./wire.ts";
 
-/** The least that --mtu takes. */
-const LEAST_FIXED = 576;
-/** The MTU rises after this, and after twice the time for each fall that soon follows a rise. */
-export const RISE_MS = 10_000;
-export const MAX_RISE_MS = 10 * 60_000;
-const STEADY_MS = 10 * 60_000;
-/** Least interval of falls: all containers are told of each. */
-export const FALL_MS = 500;
-/** Time for the record of a peer that is new in the topology. */
-export const RECORD_MS = 5_000;
 /** A new router that has measured nothing announces its MTU this long after it has met others. */
 export const MEASURE_MS = 3_000;
 /** Delay of evaluating new records, and of passing on those that neighbours unicast: routers that start together send many. */
 export const BATCH_MS = 200;
 /** Delay of a record that supersedes one of an earlier run of ours, or of an impostor. */
 export const CORRECT_MS = 100;
-/** Records of peers that the topology does not have yet. */
-export const MAX_STRANGERS = 256;
-/** A peer counts for so long after it was last reachable: it may only be restarting, while its kernel forwards. */
-export const GONE_MS = 70_000;
 
 export interface NetworkMtuParams {
   readonly clock: Clock;
@@ -67,52 +54,42 @@ export interface MtuLimit {
   readonly mtu: number;
 }
 
-interface Known {
-  readonly since: number;
-  /** It has been found to take no part. */
-  without?: boolean;
-  /** Since when it is no longer in the mesh. */
-  goneAt?: number | undefined;
-  /** It has our record, as our neighbour. */
-  hasOurs?: boolean;
-}
-
 export class NetworkMtu implements Gossiper {
-  /** MTU of the network, in bytes. */
-  mtu: number;
   #own: MtuRecord;
-  readonly #records = new Map<PeerName, MtuRecord>();
-  readonly #known = new Map<PeerName, Known>();
+  readonly #records: PeerRecords;
+  readonly #participants: Participants;
+  readonly #steps: MtuSteps;
   #channel: GossipChannel | undefined;
   /** The least that our own paths carry, and the neighbour on that path. */
   #measured: { readonly mtu: number; readonly by: PeerName } | undefined;
   #limit: MtuLimit;
   #accepting = false;
   #timer: Timer | undefined;
-  /** When the MTU may rise; undefined while it could not. */
-  #risesAt: number | undefined;
-  #riseMs = RISE_MS;
-  /** When it rose; undefined once it has fallen since. */
-  #rose: number | undefined;
-  #fellAt = Number.NEGATIVE_INFINITY;
   #published = false;
+  /** Neighbours that have our record of us. */
+  readonly #told = new Set<PeerName>();
   readonly #correcting: Soon;
   /** New records to pass on to neighbours. */
   readonly #toPassOn = new Map<PeerName, MtuRecord>();
   readonly #passing: Soon;
   readonly #evaluating: Soon;
-  #strangersForgottenAt = Number.NEGATIVE_INFINITY;
   #stopped = false;
 
   constructor(private readonly params: NetworkMtuParams) {
-    const { fixed, agreed, self, clock } = params;
+    const { fixed, agreed, self, clock, takesPart } = params;
+    this.#records = new PeerRecords({ self, takesPart, counts: (peer) => this.#participants.has(peer) });
+    this.#participants = new Participants({
+      takesPart,
+      hasRecord: (peer) => this.#records.has(peer),
+      forget: (peer) => this.#records.delete(peer),
+    });
     this.#correcting = new Soon(clock, () => this.#publish());
     this.#passing = new Soon(clock, () => {
       this.#channel?.neighbours(new MtuGossip(new Map(this.#toPassOn)));
       this.#toPassOn.clear();
     });
     this.#evaluating = new Soon(clock, () => this.evaluate());
-    this.mtu = fixed ?? agreed ?? DEFAULT_MTU;
+    this.#steps = new MtuSteps(fixed ?? agreed ?? DEFAULT_MTU);
     this.#own = { version: 1, mtu: this.mtu, fixed: fixed !== undefined, by: self };
     this.#limit = { peer: self, why: fixed === undefined ? "path" : "option", mtu: this.mtu };
   }
@@ -130,17 +107,22 @@ export class NetworkMtu implements Gossiper {
     for (const soon of [this.#correcting, this.#passing, this.#evaluating]) soon.stop();
   }
 
+  /** MTU of the network, in bytes. */
+  get mtu(): number {
+    return this.#steps.current;
+  }
+
   get isFixed(): boolean {
     return this.params.fixed !== undefined;
   }
 
   /** Number of peers that count, present or gone. */
   get size(): number {
-    return this.#known.size;
+    return this.#participants.size;
   }
 
   limits(): Limit[] {
-    return [{ name: "mtu-records", value: this.#records.size, max: MAX_PEERS + MAX_STRANGERS }];
+    return this.#records.limits();
   }
 
   /** What sets the MTU. */
@@ -161,23 +143,28 @@ export class NetworkMtu implements Gossiper {
   evaluate(): void {
     if (this.#stopped) return;
     const now = this.params.clock.now();
-    const { without, waitMs, nextMs } = this.#lookForOthers(now);
+    const present = new Set(this.params.peers());
+    present.delete(this.params.self);
+    const silentMs = this.#publishOnceMet(this.#participants.meet(present, now), now);
+    const { without, waitMs, nextMs } = this.#participants.look(present, now);
     if (!this.isFixed) this.#follow(without !== undefined);
     this.#sendToNeighbours();
-    if (this.isFixed) return this.#lookAgain(nextMs);
+    const next = Math.min(nextMs, silentMs);
+    if (this.isFixed) return this.#lookAgain(next);
     this.#limit = without === undefined ? this.#least() : { peer: without, why: "no part", mtu: DEFAULT_MTU };
-    const { mtu } = this.#limit;
-    let next: number = nextMs;
-    const fallsIn = this.#fellAt + FALL_MS - now;
-    if (mtu < this.mtu && fallsIn > 0) next = Math.min(next, fallsIn);
-    else if (mtu < this.mtu) this.#fall(mtu, now);
-    else if (mtu === this.mtu) this.#risesAt = undefined;
-    else if (waitMs === Number.POSITIVE_INFINITY) {
-      this.#risesAt ??= now + this.#riseMs;
-      if (now >= this.#risesAt) this.#rise(mtu, now);
-      else next = this.#risesAt - now;
-    }
-    this.#lookAgain(next);
+    const before = this.mtu;
+    const stepMs = this.#steps.follow(this.#limit.mtu, waitMs !== Number.POSITIVE_INFINITY, now);
+    if (this.mtu !== before) this.params.changed(this.mtu);
+    this.#lookAgain(Math.min(next, stepMs));
+  }
+
+  /** Publish our record where others have been met long ago; return in how many ms that is due, infinity where it is done. */
+  #publishOnceMet(metAt: number | undefined, now: number): number {
+    if (metAt === undefined || this.#published) return Number.POSITIVE_INFINITY;
+    const ms = metAt + MEASURE_MS - now;
+    if (ms > 0) return ms;
+    this.#publish();
+    return Number.POSITIVE_INFINITY;
   }
 
   #lookAgain(ms: number): void {
@@ -201,54 +188,17 @@ export class NetworkMtu implements Gossiper {
   }
 
   gossip(): GossipData {
-    const records = new Map(this.#records);
+    const records = new Map(this.#records.all);
     if (this.#published) records.set(this.params.self, this.#own);
     return new MtuGossip(records);
-  }
-
-  /**
-   * Return a peer that takes no part, if there is one; for how many ms the record of a new peer may still come; and when to
-   * look again.
-   */
-  #lookForOthers(now: number): { without: PeerName | undefined; waitMs: number; nextMs: number } {
-    const { self, takesPart } = this.params;
-    const present = new Set(this.params.peers());
-    present.delete(self);
-    for (const peer of present) if (!this.#known.has(peer)) this.#known.set(peer, { since: now });
-    const first = this.#known.values().next().value;
-    const silentMs = first && !this.#published ? first.since + MEASURE_MS - now : Number.POSITIVE_INFINITY;
-    if (silentMs <= 0) this.#publish();
-    let without: PeerName | undefined;
-    let waitMs = Number.POSITIVE_INFINITY;
-    let nextMs = silentMs > 0 ? Math.min(GONE_MS, silentMs) : GONE_MS;
-    for (const [peer, known] of this.#known) {
-      if (present.has(peer)) known.goneAt = undefined;
-      else known.goneAt ??= now;
-      // Of more peers than a network can have, those that are gone were invented.
-      if (known.goneAt !== undefined && this.#known.size > 2 * MAX_PEERS) known.goneAt = now - GONE_MS;
-      const stays = known.goneAt === undefined ? GONE_MS : known.goneAt + GONE_MS - now;
-      if (stays <= 0) {
-        this.#known.delete(peer);
-        this.#records.delete(peer);
-        continue;
-      }
-      nextMs = Math.min(nextMs, stays);
-      const takes = takesPart(peer);
-      if (takes !== undefined) known.without = !takes;
-      if (takes === undefined) known.hasOurs = false;
-      const left = this.#records.has(peer) ? Number.POSITIVE_INFINITY : known.since + RECORD_MS - now;
-      if (known.without || left <= 0) without ??= peer;
-      else waitMs = Math.min(waitMs, left);
-    }
-    return { without, waitMs, nextMs: Math.min(nextMs, waitMs) };
   }
 
   /** Return the least that peers and we carry. */
   #least(): MtuLimit {
     const { self } = this.params;
     let [least, record] = [self, this.#own];
-    for (const [peer, other] of this.#records)
-      if (this.#known.has(peer) && other.mtu < record.mtu) [least, record] = [peer, other];
+    for (const [peer, other] of this.#records.all)
+      if (this.#participants.has(peer) && other.mtu < record.mtu) [least, record] = [peer, other];
     const to = record.by === least ? undefined : record.by;
     return { peer: least, to, why: record.fixed ? "option" : "path", mtu: record.mtu };
   }
@@ -295,80 +245,27 @@ export class NetworkMtu implements Gossiper {
   /** Send our record to new neighbours, which believe nobody else about us. */
   #sendToNeighbours(): void {
     if (!this.#published) return;
-    for (const [peer, known] of this.#known) {
-      if (known.hasOurs || this.params.takesPart(peer) !== true) continue;
-      known.hasOurs = this.#channel?.unicast(peer, encodeRecords([[this.params.self, this.#own]])) ?? false;
+    const { self, takesPart } = this.params;
+    for (const peer of this.#told) if (takesPart(peer) === undefined) this.#told.delete(peer);
+    for (const peer of this.#participants.all()) {
+      if (this.#told.has(peer) || takesPart(peer) !== true) continue;
+      if (this.#channel?.unicast(peer, encodeRecords([[self, this.#own]]))) this.#told.add(peer);
     }
   }
 
-  /** Several falls after one rise have one cause. */
-  #fall(mtu: number, now: number): void {
-    if (this.#rose !== undefined)
-      this.#riseMs = now - this.#rose < STEADY_MS ? Math.min(2 * this.#riseMs, MAX_RISE_MS) : RISE_MS;
-    this.#rose = undefined;
-    this.#fellAt = now;
-    this.#set(mtu);
-  }
-
-  #rise(mtu: number, now: number): void {
-    this.#rose = now;
-    this.#set(mtu);
-  }
-
-  #set(mtu: number): void {
-    this.#risesAt = undefined;
-    this.mtu = mtu;
-    this.params.changed(mtu);
-  }
-
-  /** Take records that `speaker` has sent; return the new ones. Of a neighbour only its own word counts, once there is any. */
+  /** Take records that `speaker` has sent; return the new ones. */
   #merge(message: Uint8Array, speaker: PeerName): MtuRecords {
-    const { self, takesPart } = this.params;
-    this.#forgetStrangers();
-    let strangers = this.#countStrangers();
-    const changed = new Map<PeerName, MtuRecord>();
-    for (const [peer, record] of decodeRecords(message)) {
-      if (peer === self) {
-        // Of an earlier run of ours, or somebody else's invention.
-        if (newerRecord(this.#own, record) !== this.#own) {
-          this.#own = { ...this.#own, version: nextVersion(record.version) };
-          this.#correct();
-        }
-        continue;
-      }
-      if (record.mtu < (record.fixed ? LEAST_FIXED : LEAST_MTU)) continue;
-      const known = this.#records.get(peer);
-      if (known && peer === speaker ? isSame(known, record) : known && newerRecord(known, record) === known)
-        continue;
-      if (known && peer !== speaker && takesPart(peer) !== undefined) continue;
-      if (!known && !this.#known.has(peer) && ++strangers > MAX_STRANGERS) continue;
-      if (!known && this.#records.size >= MAX_PEERS) continue;
-      this.#records.set(peer, record);
-      changed.set(peer, record);
+    const { changed, ofSelf } = this.#records.merge(message, speaker, this.params.clock.now());
+    // Of an earlier run of ours, or somebody else's invention.
+    if (ofSelf && newerRecord(this.#own, ofSelf) !== this.#own) {
+      this.#own = { ...this.#own, version: nextVersion(ofSelf.version) };
+      this.#correct();
     }
     if ([...changed.values()].some(({ mtu }) => mtu < this.mtu)) this.evaluate();
     else if (changed.size > 0) this.#evaluating.within(BATCH_MS);
     return changed;
   }
-
-  #countStrangers(): number {
-    let strangers = 0;
-    for (const peer of this.#records.keys()) if (!this.#known.has(peer)) strangers++;
-    return strangers;
-  }
-
-  /** Forget records of peers that are not in the mesh, now and then: they come before the topology has the peer. */
-  #forgetStrangers(): void {
-    const now = this.params.clock.now();
-    if (now - this.#strangersForgottenAt < GONE_MS) return;
-    this.#strangersForgottenAt = now;
-    for (const peer of this.#records.keys()) if (!this.#known.has(peer)) this.#records.delete(peer);
-  }
 }
 
 const toPassOn = (changed: MtuRecords): GossipData | undefined =>
   changed.size === 0 ? undefined : new MtuGossip(changed);
-
-function isSame(a: MtuRecord, b: MtuRecord): boolean {
-  return a.version === b.version && a.mtu === b.mtu && a.fixed === b.fixed && a.by === b.by;
-}

@@ -4,9 +4,9 @@
 //   0  name of the peer   6  version (u32)   10  MTU (u16)   12  flags   13  0   14  name of the neighbour that limits it
 //
 // Versions are serial numbers (RFC 1982): there is no greatest, which an impostor could take.
-import { viewOf } from "../bytes/view.ts";
-import type { GossipData } from "../mesh/gossip.ts";
-import { nameFromBytes, nameToBytes, type PeerName } from "../mesh/name.ts";
+import { viewOf } from "../../bytes/view.ts";
+import type { GossipData } from "../../mesh/gossip.ts";
+import { nameFromBytes, nameToBytes, type PeerName } from "../../mesh/name.ts";
 
 const FORMAT = 1;
 const RECORD = 20;
