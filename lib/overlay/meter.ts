@@ -36,3 +36,23 @@ export class Meter {
     };
   }
 }
+
+/** Meters of the bytes received and sent. */
+export class TrafficMeter {
+  readonly #received: Meter;
+  readonly #sent: Meter;
+
+  constructor(now: number, received: number, sent: number) {
+    this.#received = new Meter(now, received);
+    this.#sent = new Meter(now, sent);
+  }
+
+  sample(now: number, received: number, sent: number): void {
+    this.#received.sample(now, received);
+    this.#sent.sample(now, sent);
+  }
+
+  traffic(now: number, received: number, sent: number): { received: Traffic; sent: Traffic } {
+    return { received: this.#received.traffic(now, received), sent: this.#sent.traffic(now, sent) };
+  }
+}

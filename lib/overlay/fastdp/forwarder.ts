@@ -11,23 +11,19 @@ import type { OverlayVitals } from "../../mesh/overlay.ts";
 import { EMSGSIZE } from "../../sys/errno.ts";
 import type { CandidateConnection, Route } from "../candidate.ts";
 import type { ReceivedHeartbeat } from "../datapath/maps.ts";
-import { Meter } from "../meter.ts";
+import { TrafficMeter } from "../meter.ts";
 import { isTransient, refusal } from "../refusal.ts";
-import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
+import { overlayTrouble } from "../trouble.ts";
+import { PathHealth, silence } from "./health.ts";
 import { FastdpPath, testAnswer } from "./path.ts";
+import { PeerHeartbeats } from "./peerheartbeats.ts";
 import { CONTROL, decodeAnswer, encodeQuestion, FIRST_TEST, type ForwarderParams } from "./protocol.ts";
 import { HeartbeatSchedule, SLOW_HEARTBEAT_MS } from "./schedule.ts";
 
 /** The path is active for so long after a frame. */
 const ACTIVE_MS = 5_000;
-/** An acknowledgement is given to a heartbeat that arrives within this after another: one in between may be lost. */
-const ACKNOWLEDGED_MS = 5_000;
-/** A slow heartbeat counts as missing after this; either end may poll late. */
-const MISSING_MS = SLOW_HEARTBEAT_MS + 2_500;
 /** Errors in a row from our own kernel until they count as trouble. */
 const REFUSALS = 3;
-/** Acknowledgements in a row until the path counts as working again. */
-const RECOVERED = 3;
 /** A peer without ACKNOWLEDGES is silent after this: three slow heartbeats are missing. */
 const SILENCE_MS = 3.5 * SLOW_HEARTBEAT_MS;
 /**
@@ -45,26 +41,18 @@ export class Forwarder implements CandidateConnection {
   remoteAddress: IPv4;
   #confirmed = false;
   #stopped = false;
-  #acknowledgedTheirs = false;
-  /** Trouble with heartbeats. */
-  #trouble: OverlayTrouble | undefined;
-  /** As reported last. */
-  #reported: OverlayTrouble | undefined;
-  // Times, ms: of a heartbeat or frame; of a heartbeat, or of our report that one is missing; of one that needed no
-  // acknowledgement; of a frame; …
+  readonly #health: PathHealth;
+  readonly #theirs: PeerHeartbeats;
+  // Times, ms: of a heartbeat or frame; of a frame.
   #lastHeard: number;
-  #lastHeartbeat = Number.NEGATIVE_INFINITY;
-  #lastUnanswered = Number.NEGATIVE_INFINITY;
   #lastFrame = Number.NEGATIVE_INFINITY;
   readonly #schedule: HeartbeatSchedule;
   /** The peer has been asked for acknowledgements. */
   #asked = false;
   /** The peer has answered, before the path was established, that it has received no heartbeat. */
   #reportedNone = false;
-  #acknowledgements = 0;
   #confirmedAt = 0;
-  #received: Meter | undefined;
-  #sent: Meter | undefined;
+  #traffic: TrafficMeter | undefined;
   /** An offer that came before we were ready for it. */
   #offer: Uint8Array | undefined;
   /** Frames of ours are encrypted, or need not be. */
@@ -75,6 +63,17 @@ export class Forwarder implements CandidateConnection {
   constructor(private readonly params: ForwarderParams) {
     this.remoteAddress = params.remoteAddress;
     this.#schedule = new HeartbeatSchedule(params.acknowledges);
+    this.#theirs = new PeerHeartbeats(params.acknowledges);
+    this.#health = new PathHealth({
+      port: params.port,
+      linkTrouble: () => params.linkTrouble(),
+      health: (trouble) => {
+        params.health(trouble);
+        // The peer's frames may be lost, too: have it test its path.
+        if (trouble?.cause === "links" && params.acknowledges)
+          params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
+      },
+    });
     this.#secured = !params.security.encrypted;
     this.#lastHeard = params.clock.now();
     const { tests } = params;
@@ -113,7 +112,7 @@ export class Forwarder implements CandidateConnection {
 
   /** Heartbeats have to be polled for often. */
   get watched(): boolean {
-    return !this.established || this.#schedule.isMissing || this.#trouble !== undefined || this.#active;
+    return !this.established || this.#schedule.isMissing || this.#health.isTroubled || this.#active;
   }
 
   confirm(): void {
@@ -130,7 +129,7 @@ export class Forwarder implements CandidateConnection {
   /** To be called every FAST_HEARTBEAT_MS or more often where `watched`, else every second or two. */
   tick(): void {
     if (!this.usable) return;
-    this.#report();
+    this.#health.tell();
     this.#checkSilence();
     this.#sendDue();
     this.#path?.tick();
@@ -138,7 +137,7 @@ export class Forwarder implements CandidateConnection {
 
   /** The MTU of the network has changed. */
   mtuChanged(): void {
-    if (this.usable && this.#trouble && !this.#endTroubleOfLarger()) this.#sendNow();
+    if (this.usable && this.#health.isTroubled && !this.#endTroubleOfLarger()) this.#sendNow();
   }
 
   control(tag: number, message: Uint8Array = new Uint8Array()): void {
@@ -160,8 +159,7 @@ export class Forwarder implements CandidateConnection {
     if (!this.params.acknowledges) return;
     if (tag === CONTROL.anyHeartbeats) {
       this.params.look();
-      // Of several heartbeats that came while we were busy, only the last was seen, without one close before it.
-      if (this.params.clock.now() - this.#lastUnanswered < ACKNOWLEDGED_MS) this.#acknowledgeTheirs();
+      if (this.#theirs.answersQuestion(this.params.clock.now())) this.#acknowledgeTheirs();
       this.params.sendControl(CONTROL.noMoreHeartbeats, new Uint8Array());
     }
     if (tag === CONTROL.missingHeartbeat)
@@ -172,8 +170,8 @@ export class Forwarder implements CandidateConnection {
         this.params.look();
         if (!this.established) this.#noneCame();
       } else if (this.#schedule.hasToAsk && this.#schedule.refusals === 0) {
-        this.#acknowledgements = 0;
-        this.#setTrouble(this.#silent("heartbeats do not arrive any more"));
+        this.#health.unacknowledged();
+        this.#health.set(silence("heartbeats do not arrive any more", this.params.port));
         this.#path?.suspect();
       }
     }
@@ -193,16 +191,12 @@ export class Forwarder implements CandidateConnection {
       this.remoteAddress = received.sender;
       this.params.changed();
     }
-    const first = !this.#acknowledgedTheirs;
-    const close = this.#lastHeard - this.#lastHeartbeat < ACKNOWLEDGED_MS;
-    this.#acknowledgedTheirs = true;
-    this.#lastHeartbeat = this.#lastHeard;
-    if (first || (this.params.acknowledges && close)) this.#acknowledgeTheirs();
-    else this.#lastUnanswered = this.#lastHeard;
+    const first = !this.#theirs.any;
+    if (this.#theirs.take(this.#lastHeard)) this.#acknowledgeTheirs();
     this.#maybeEstablish();
     // The peer was not ready for the heartbeats that we sent before.
     if (first && this.params.acknowledges && !this.#schedule.acknowledged) this.#sendNow();
-    if (!this.params.acknowledges && this.#schedule.refusals === 0) this.#setTrouble(undefined);
+    if (!this.params.acknowledges && this.#schedule.refusals === 0) this.#health.set(undefined);
   }
 
   /** Frames of the peer's pods have come in: it is alive, and the path active. */
@@ -214,6 +208,7 @@ export class Forwarder implements CandidateConnection {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#health.stop();
     this.params.stopped();
     this.#path?.stop();
     if (this.#confirmed) this.#try(() => this.params.security.end());
@@ -223,22 +218,19 @@ export class Forwarder implements CandidateConnection {
   /** Take the counters of bytes from and to the peer's host; to be called every few seconds. */
   counted(received: bigint, sent: bigint): void {
     const now = this.params.clock.now();
-    this.#received ??= new Meter(now, Number(received));
-    this.#sent ??= new Meter(now, Number(sent));
-    this.#received.sample(now, Number(received));
-    this.#sent.sample(now, Number(sent));
+    this.#traffic ??= new TrafficMeter(now, Number(received), Number(sent));
+    this.#traffic.sample(now, Number(received), Number(sent));
   }
 
   vitals(): OverlayVitals {
-    const works = this.usable && this.established && this.#reported === undefined;
+    const works = this.usable && this.established && this.#health.works;
     const { seen, received, sent } = this.params.neighbour();
     const now = this.params.clock.now();
     return {
       heardMs: this.params.heartbeatMs(),
       beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
       framesMs: seen === 0n ? undefined : this.params.ageMs(seen),
-      received: this.#received?.traffic(now, Number(received)),
-      sent: this.#sent?.traffic(now, Number(sent)),
+      ...this.#traffic?.traffic(now, Number(received), Number(sent)),
     };
   }
 
@@ -271,16 +263,15 @@ export class Forwarder implements CandidateConnection {
   }
 
   #acknowledgeTheirs(): void {
-    this.#lastUnanswered = Number.NEGATIVE_INFINITY;
     this.params.sendControl(CONTROL.heartbeatAck, new Uint8Array());
   }
 
   #takeAcknowledgement(): void {
     this.#schedule.acknowledge();
-    this.#acknowledgements++;
+    this.#health.acknowledged();
     this.#maybeEstablish();
-    if (this.params.acknowledges && this.#acknowledgements >= RECOVERED && this.#schedule.refusals === 0)
-      this.#setTrouble(undefined);
+    if (this.params.acknowledges && this.#health.isRecovered && this.#schedule.refusals === 0)
+      this.#health.set(undefined);
   }
 
   get #active(): boolean {
@@ -288,42 +279,21 @@ export class Forwarder implements CandidateConnection {
   }
 
   #maybeEstablish(): void {
-    if (this.established || !this.#schedule.acknowledged || !this.#acknowledgedTheirs) return;
+    if (this.established || !this.#schedule.acknowledged || !this.#theirs.any) return;
     this.established = true;
-    this.#trouble = undefined;
     this.params.established();
-    // `established` implies that there is no trouble.
-    this.#reported = undefined;
-    this.#report();
+    this.#health.established();
     this.#startTests();
-  }
-
-  #setTrouble(trouble: OverlayTrouble | undefined): void {
-    if (this.#stopped || trouble?.reason === this.#trouble?.reason) return;
-    this.#trouble = trouble;
-    this.#acknowledgements = 0;
-    this.#report();
   }
 
   /** End trouble with larger frames than the network's MTU, once tests of that have passed. Returns whether it did. */
   #endTroubleOfLarger(): boolean {
     const passed = this.#path?.isDoubtful ? 0 : (this.pathMtu ?? 0);
-    if (!this.#trouble || !this.established || this.#schedule.refusals > 0) return false;
+    if (!this.#health.isTroubled || !this.established || this.#schedule.refusals > 0) return false;
     if (passed < this.params.mtu()) return false;
     this.#schedule.unacknowledged = 0;
-    this.#setTrouble(undefined);
+    this.#health.set(undefined);
     return true;
-  }
-
-  #report(): void {
-    const link = this.params.linkTrouble();
-    const trouble = link === undefined ? this.#trouble : overlayTrouble("links", link, this.params.port);
-    if (this.#stopped || trouble?.reason === this.#reported?.reason) return;
-    this.#reported = trouble;
-    this.params.health(trouble);
-    // The peer's frames may be lost, too: have it test its path.
-    if (link !== undefined && this.params.acknowledges)
-      this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
   }
 
   #sendNow(): void {
@@ -333,8 +303,11 @@ export class Forwarder implements CandidateConnection {
 
   #sendDue(): void {
     if (!this.#secured || (this.#asked && !this.established)) return;
-    const troubled = this.#trouble !== undefined;
-    const path = { established: this.established, troubled, active: this.#active };
+    const path = {
+      established: this.established,
+      troubled: this.#health.isTroubled,
+      active: this.#active,
+    };
     const due = this.#schedule.next(this.params.clock.now(), path);
     if (!due || !this.#send(due.whole)) return;
     // Tests may hide a heartbeat: the peer sees the last frame only.
@@ -360,7 +333,7 @@ export class Forwarder implements CandidateConnection {
       return this.#ask();
     }
     this.#startTests();
-    if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
+    if (this.#isLate) this.#health.set(silence(FIRST_SILENCE, this.params.port));
   }
 
   /** Send a heartbeat. Returns false where our own kernel refuses it: no acknowledgement can come. */
@@ -375,14 +348,14 @@ export class Forwarder implements CandidateConnection {
       this.#path?.covered();
       // Of peers with ACKNOWLEDGES, acknowledgements end the trouble.
       if (this.#schedule.refusals > 0 && this.established && !this.params.acknowledges)
-        this.#setTrouble(undefined);
+        this.#health.set(undefined);
       this.#schedule.refusals = 0;
       return true;
     }
     this.#schedule.refusals++;
-    this.#acknowledgements = 0;
+    this.#health.unacknowledged();
     if (this.#schedule.refusals >= REFUSALS || errno === EMSGSIZE)
-      this.#setTrouble(refusal("heartbeats cannot be sent", errno, this.params.port));
+      this.#health.set(refusal("heartbeats cannot be sent", errno, this.params.port));
     return false;
   }
 
@@ -392,31 +365,24 @@ export class Forwarder implements CandidateConnection {
     return !this.established && time > FIRST_MS && this.#schedule.refusals === 0;
   }
 
-  #silent(what: string): OverlayTrouble {
-    const { port } = this.params;
-    return overlayTrouble("silent", `${what}: is UDP ${port} blocked, or the MTU too large?`, port);
-  }
-
   #checkSilence(): void {
     const now = this.params.clock.now();
     if (!this.#secured) {
       // Offers come by the control connection: no packet of the path is missing.
-      if (this.#isLate) this.#setTrouble(overlayTrouble("not offered", NO_OFFER, this.params.port));
+      if (this.#isLate) this.#health.set(overlayTrouble("not offered", NO_OFFER, this.params.port));
     } else if (!this.established) {
-      if (this.#trouble !== undefined || this.#asked) return;
+      if (this.#health.isTroubled || this.#asked) return;
       if (!this.params.acknowledges) {
-        if (this.#isLate) this.#setTrouble(this.#silent(FIRST_SILENCE));
+        if (this.#isLate) this.#health.set(silence(FIRST_SILENCE, this.params.port));
       } else if (
         this.#isLate ||
         (!this.#reportedNone && !this.#schedule.acknowledged && now - this.#confirmedAt >= ASK_MS)
       )
         this.#ask();
     } else if (this.params.acknowledges) {
-      if (now - this.#lastHeartbeat < MISSING_MS) return;
-      this.#lastHeartbeat = now;
-      this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
+      if (this.#theirs.misses(now)) this.params.sendControl(CONTROL.missingHeartbeat, new Uint8Array());
     } else if (now - this.#lastHeard > SILENCE_MS && this.#schedule.refusals === 0) {
-      this.#setTrouble(this.#silent(`nothing heard for ${SILENCE_MS / 1000} s`));
+      this.#health.set(silence(`nothing heard for ${SILENCE_MS / 1000} s`, this.params.port));
     }
   }
 }

@@ -4,7 +4,7 @@
 import { ETHERNET_HEADER } from "../../address/mac.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
 import type { OverlayConnection, OverlayVitals } from "../../mesh/overlay.ts";
-import { Meter } from "../meter.ts";
+import { TrafficMeter } from "../meter.ts";
 import { isTransient, refusal as refusalTrouble } from "../refusal.ts";
 import { type OverlayTrouble, overlayTrouble } from "../trouble.ts";
 import {
@@ -93,14 +93,12 @@ export class SleeveForwarder implements OverlayConnection {
   #carried = 0;
   #lastSent = Number.NEGATIVE_INFINITY;
   readonly #path: Path;
-  readonly #received: Meter;
-  readonly #sent: Meter;
+  readonly #traffic: TrafficMeter;
 
   constructor(private readonly params: SleeveForwarderParams) {
     this.#remote = params.remote;
     this.#lastHeard = params.clock.now();
-    this.#received = new Meter(this.#lastHeard, 0);
-    this.#sent = new Meter(this.#lastHeard, 0);
+    this.#traffic = new TrafficMeter(this.#lastHeard, 0, 0);
     const { clock, cipher, sendSpecial } = params;
     this.#path = new Path({
       clock,
@@ -221,8 +219,7 @@ export class SleeveForwarder implements OverlayConnection {
       heardMs: this.#heard === 0 ? undefined : now - this.#lastHeard,
       beatMs: works ? SLOW_HEARTBEAT_MS : undefined,
       framesMs: undefined,
-      received: this.#received.traffic(now, received),
-      sent: this.#sent.traffic(now, sent),
+      ...this.#traffic.traffic(now, received, sent),
     };
   }
 
@@ -288,8 +285,7 @@ export class SleeveForwarder implements OverlayConnection {
   #watch(now: number): void {
     this.#hear(now);
     const { received, sent } = this.params.frames();
-    this.#received.sample(now, received);
-    this.#sent.sample(now, sent);
+    this.#traffic.sample(now, received, sent);
     const refusal = this.params.refusal();
     if (refusal === 0 || isTransient(refusal)) this.#refusedSince = undefined;
     else this.#refusedSince ??= now;
