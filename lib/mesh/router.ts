@@ -6,24 +6,23 @@ import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import { Slices, type Work } from "../clock/slices.ts";
 import { Soon } from "../clock/soon.ts";
-import type { Fields } from "../log/fields.ts";
 import { type LimitedWarning, limitedLines, limitedWarnings } from "../log/limited.ts";
 import type { Log } from "../log/log.ts";
 import type { Limit } from "../sys/limit.ts";
-import { AcceptBudget, type Shared } from "./acceptbudget.ts";
+import { AcceptBudget } from "./acceptbudget.ts";
 import { Admission } from "./admission.ts";
 import { Ask } from "./ask.ts";
 import { BufferBudget } from "./bufferbudget.ts";
 import { Channels, GOSSIP_INTERVAL_MS } from "./channels.ts";
 import type { MeshConfig, MeshDependencies, MeshListener } from "./config.ts";
 import { type ConnectionHost, LocalConnection } from "./connection.ts";
+import { connectionHost } from "./connectionlife.ts";
 import { ConnectionMaker } from "./dial/maker.ts";
 import { ConnectionError } from "./errors.ts";
 import { ASK_CHANNEL } from "./features.ts";
-import type { Gate } from "./gate.ts";
 import { GonePeers } from "./gonepeers.ts";
 import type { GossipChannel, Gossiper } from "./gossip.ts";
-import { type Encryption, type Features, lowestVersion } from "./handshake.ts";
+import { type Encryption, lowestVersion } from "./handshake.ts";
 import { ConnectionLimit } from "./limit.ts";
 import { LongMessages } from "./longmessages.ts";
 import { LostPeers } from "./lostpeers.ts";
@@ -35,8 +34,9 @@ import { Peers } from "./peers.ts";
 import { peersGoneLog } from "./peersgonelog.ts";
 import { DEFAULT_PORT } from "./port.ts";
 import { ratedLog } from "./ratedlog.ts";
+import { Renewal } from "./renewal.ts";
 import { RouteNotifier } from "./routenotifier.ts";
-import { Routes } from "./routes.ts";
+import { Routes, type UnicastRoutes } from "./routes.ts";
 import { drawShortId } from "./shortid.ts";
 import { Silence } from "./silence.ts";
 import { TOPOLOGY_CHANNEL, TopologyGossip } from "./topology.ts";
@@ -51,9 +51,6 @@ import type { Stream, StreamHandler } from "./transport.ts";
 const REUNITED_MS = 4_000;
 /** Interval of closing connections over the limit. */
 const CARE_INTERVAL_MS = 5_000;
-/** Time for peers to forget one that they cannot reach, and interval at which we rely on that at most. */
-const ALONE_MS = 10_000;
-const ANEW_INTERVAL_MS = 60_000;
 /** Time for a peer's host to acknowledge something after the network of this host changed: two segments may be lost. */
 const CHECK_MS = 2_000;
 /** The same where heartbeats are missing; less than the interval of care. */
@@ -61,7 +58,7 @@ const SILENT_CHECK_MS = 4_000;
 /** Log lines on connections; a network of 300 that starts at once writes as many. */
 const CONNECTION_LINES_PER_MINUTE = 1_000;
 
-export class MeshRouter implements ConnectionHost {
+export class MeshRouter {
   readonly ourself: Peer;
   readonly peers: Peers;
   readonly routes: Routes;
@@ -73,18 +70,19 @@ export class MeshRouter implements ConnectionHost {
   readonly encryption: Encryption | undefined;
   readonly minVersion: number;
   readonly port: number;
-  readonly warn: LimitedWarning;
-  readonly note: (text: string, fields?: Fields) => void;
   readonly slices: Slices;
-  readonly buffers = new BufferBudget();
   readonly channels: Channels;
+  /** Who may connect, and who was refused. */
+  readonly admission: Admission;
   /** Questions to other routers, and theirs to us. */
   readonly questions: Ask;
   readonly lost: LostPeers;
   /** Bytes of gossip on all connections since the start. */
   readonly gossipBytes = { received: 0, sent: 0 };
-  readonly #admission: Admission;
+  readonly #warn: LimitedWarning;
+  readonly #buffers = new BufferBudget();
   readonly #accepts: AcceptBudget;
+  readonly #host: ConnectionHost;
   /** Handshakes with hosts that we dial. */
   readonly #dialled: Slices;
   readonly #repeatSoon: Soon;
@@ -97,10 +95,9 @@ export class MeshRouter implements ConnectionHost {
   readonly #check: TopologyCheck;
   readonly #silence = new Silence<LocalConnection>();
   readonly #routeNotifier: RouteNotifier;
+  readonly #renewal: Renewal;
   #timers: Timer[] = [];
   #stopped = false;
-  /** Without connections until then, so that peers forget us. */
-  #aloneUntil = Number.NEGATIVE_INFINITY;
 
   constructor(
     readonly config: MeshConfig,
@@ -111,8 +108,7 @@ export class MeshRouter implements ConnectionHost {
     this.clock = clock;
     this.random = random;
     this.log = log;
-    this.warn = limitedWarnings(log, () => clock.now());
-    this.note = limitedLines(log, () => clock.now(), CONNECTION_LINES_PER_MINUTE);
+    this.#warn = limitedWarnings(log, () => clock.now());
     this.overlay = overlay;
     this.slices = new Slices(clock);
     this.#dialled = new Slices(clock);
@@ -131,8 +127,12 @@ export class MeshRouter implements ConnectionHost {
       shortId: config.shortId ?? drawShortId(random),
       hasShortId: true,
     });
-    this.#accepts = new AcceptBudget(clock, this.warn, this.buffers);
-    this.#admission = new Admission(this.ourself, clock, log, this.warn);
+    this.#accepts = new AcceptBudget(clock, this.#warn, this.#buffers);
+    this.admission = new Admission(this.ourself, clock, log, this.#warn);
+    this.#renewal = new Renewal({
+      ...{ ourself: this.ourself, clock, random, log },
+      disconnect: (error) => this.#disconnect(error),
+    });
     this.#limit = new ConnectionLimit(
       this.ourself,
       config.connectionLimit || Number.POSITIVE_INFINITY,
@@ -141,7 +141,7 @@ export class MeshRouter implements ConnectionHost {
     this.#routeNotifier = new RouteNotifier(clock, () =>
       this.#tell((listener) => listener.routesChanged?.()),
     );
-    const logGone = peersGoneLog(clock, log, this.warn);
+    const logGone = peersGoneLog(clock, log, this.#warn);
     const gone = new GonePeers(
       (work) => this.#work("report unreachable peers", work),
       (name) => this.peers.get(name) !== undefined,
@@ -154,12 +154,16 @@ export class MeshRouter implements ConnectionHost {
       },
       shortIdsInvalidated: () => this.#tell((listener) => listener.shortIdsChanged?.()),
       ourselfChanged: () => this.#broadcaster.invalidate(),
-      exhausted: () => this.#beginAnew(),
-      refused: (what) => this.warn("topology size", `${what} not added to the topology: no room, or invalid`),
+      exhausted: () => {
+        if (!this.#stopped) this.#renewal.begin();
+      },
+      refused: (what) =>
+        this.#warn("topology size", `${what} not added to the topology: no room, or invalid`),
     });
     this.routes = new Routes(this.ourself, this.peers);
+    this.#host = this.#connectionHost();
     this.maker = new ConnectionMaker({
-      host: this,
+      host: this.#host,
       clock,
       random,
       log,
@@ -186,6 +190,37 @@ export class MeshRouter implements ConnectionHost {
     this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
     const channel = this.channels.open(TOPOLOGY_CHANNEL, this.#topology);
     this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, this.#pace);
+  }
+
+  #connectionHost(): ConnectionHost {
+    const { ourself, clock, random, log, slices, overlay, encryption, minVersion } = this;
+    return connectionHost(
+      {
+        ...{ ourself, clock, random, log, slices, overlay, encryption, minVersion },
+        ...{ peers: this.peers, routes: this.routes, connections: this.#connections },
+        ...{ admission: this.admission, accepts: this.#accepts, limit: this.#limit },
+        ...{ buffers: this.#buffers, dialled: this.#dialled },
+        trusts: (ip) => this.config.trusts?.(ip) ?? false,
+        checkOpen: () => {
+          if (this.#stopped) throw new Error("router stopping");
+          this.#renewal.check();
+        },
+        gossip: (from, tag, body) => {
+          this.gossipBytes.received += body.length;
+          return this.#long.run(body.length, () => this.channels.receive(from, tag, body));
+        },
+        gossiped: (bytes) => this.gossiped(bytes),
+        note: limitedLines(log, () => clock.now(), CONNECTION_LINES_PER_MINUTE),
+        warn: this.#warn,
+        redial: (connection) => this.maker.redial(connection),
+      },
+      {
+        added: (connection, isNew, before) => this.#added(connection, isNew, before),
+        established: (connection) => this.#established(connection),
+        removed: (connection, remote, error) => this.#removed(connection, remote, error),
+        ended: (connection, error) => this.maker.ended(connection, error),
+      },
+    );
   }
 
   listen(listener: MeshListener): void {
@@ -228,9 +263,9 @@ export class MeshRouter implements ConnectionHost {
     this.questions.stop();
     for (const timer of this.#timers) timer.cancel();
     this.#check.stop();
-    for (const connection of [...this.maker.connections, ...this.#accepts.all()]) {
-      connection.shutdown(new Error("router stopping"));
-    }
+    const stopping = new Error("router stopping");
+    this.#disconnect(stopping);
+    for (const connection of this.#accepts.all()) connection.shutdown(stopping);
     for (const each of [this.slices, this.#dialled, this.#accepts]) each.stop();
   }
 
@@ -244,22 +279,8 @@ export class MeshRouter implements ConnectionHost {
     });
   }
 
-  /**
-   * Reconnect as a new peer: another peer has announced us with the greatest version there is, so peers accept nothing
-   * that we say until they cannot reach us and forget it.
-   */
-  #beginAnew(): void {
-    const now = this.clock.now();
-    if (this.#stopped || now < this.#aloneUntil + ANEW_INTERVAL_MS) return;
-    this.#aloneUntil = now + ALONE_MS;
-    this.log.error(
-      `another peer uses our name (${this.ourself}) with a version that we cannot exceed; reconnecting`,
-    );
-    this.clock.after(0, () => {
-      this.ourself.uid = this.random.u64() || 1n;
-      this.ourself.version = 0;
-      for (const connection of [...this.maker.connections]) connection.shutdown(new Error("reconnecting"));
-    });
+  #disconnect(error: Error): void {
+    for (const connection of [...this.maker.connections]) connection.shutdown(error);
   }
 
   /** Open a gossip channel; messages on it go to `gossiper`. */
@@ -272,7 +293,7 @@ export class MeshRouter implements ConnectionHost {
     const ip = splitHostPort(stream.remoteAddress)?.host ?? "";
     if (this.#stopped || !this.#accepts.admits(ip)) return undefined;
     this.log.debug("connection accepted", { address: stream.remoteAddress });
-    const connection = new LocalConnection(this, stream, false, true);
+    const connection = new LocalConnection(this.#host, stream, false, true);
     this.#accepts.add(connection);
     return connection;
   }
@@ -288,7 +309,7 @@ export class MeshRouter implements ConnectionHost {
     for (const connection of [...this.maker.connections]) {
       const why = gone(connection);
       const doubt = why === undefined ? doubtful(connection) : undefined;
-      if (why !== undefined || doubt !== undefined) this.redial(connection);
+      if (why !== undefined || doubt !== undefined) this.maker.redial(connection);
       if (why !== undefined) connection.shutdown(new ConnectionError(why, "no own address"));
       else if (doubt !== undefined) connection.check(CHECK_MS, doubt);
     }
@@ -301,22 +322,26 @@ export class MeshRouter implements ConnectionHost {
       ...this.#limit.limits(),
       ...this.peers.limits(),
       ...this.#accepts.limits(),
-      this.buffers.limit,
+      this.#buffers.limit,
       ...this.channels.limits(),
       ...this.maker.limits(),
       ...this.questions.limits(),
-      ...this.#admission.limits(),
+      ...this.admission.limits(),
       ...this.lost.limits(),
     ];
   }
 
   /** What is at a limit, for the status. */
   notes(): string[] {
-    return [this.peers, this.#accepts, this.maker, this.buffers].flatMap((each) => each.notes());
+    return [this.peers, this.#accepts, this.maker, this.#buffers].flatMap((each) => each.notes());
   }
 
   /** Our connections, by the name of the peer at the other end. */
   get connections(): ReadonlyMap<PeerName, LocalConnection> {
+    return this.#connections;
+  }
+
+  get #connections(): Map<PeerName, LocalConnection> {
     return this.ourself.connections as Map<PeerName, LocalConnection>;
   }
 
@@ -325,118 +350,36 @@ export class MeshRouter implements ConnectionHost {
     return [...this.routes.unicastAll.keys()].filter((name) => name !== this.ourself.name);
   }
 
-  get refusals() {
-    return this.#admission.refusals;
-  }
-
-  get collisions() {
-    return this.#admission.collisions;
-  }
-
-  get refusedHandshakes() {
-    return this.#admission.refusedHandshakes;
-  }
-
-  /** Ask a room above, too, who may connect. */
-  guard(gate: Gate): void {
-    this.#admission.guard(gate);
-  }
-
-  handshakes(ip: string, outbound: boolean): Shared {
-    return outbound ? { slices: this.#dialled, buffers: this.buffers } : this.#accepts.shared(ip);
-  }
-
-  trusts(ip: string): boolean {
-    return this.config.trusts?.(ip) ?? false;
-  }
-
-  features(ip: string): Record<string, string> {
-    return { ...this.overlay.features(), ...this.#admission.features(ip) };
-  }
-
-  identify(remote: Peer, connection: LocalConnection, features: Features): Peer {
-    if (this.#stopped) throw new Error("router stopping");
-    if (this.clock.now() < this.#aloneUntil) throw new Error("reconnecting in a few seconds");
-    this.#admission.check(remote, connection, features, this.connections.get(remote.name));
-    const known = this.peers.get(remote.name);
-    if (!known && !connection.acceptNewPeer) {
-      throw new Error(`Found unknown remote name: ${remote.name} at ${connection.address}`);
-    }
-    return this.peers.referTo(remote);
-  }
-
-  release(remote: Peer): void {
-    this.peers.release(remote);
-  }
-
-  redial(connection: LocalConnection): void {
-    this.maker.redial(connection);
-  }
-
-  introduced(connection: LocalConnection): void {
-    this.#accepts.succeeded(connection);
-    this.#admission.introduced(connection);
-  }
-
+  /** Count bytes of gossip that were sent. */
   gossiped(bytes: number): void {
     this.gossipBytes.sent += bytes;
   }
 
-  gossip(from: PeerName, tag: number, body: Uint8Array): Work {
-    this.gossipBytes.received += body.length;
-    return this.#long.run(body.length, () => this.channels.receive(from, tag, body));
-  }
-
-  add(connection: LocalConnection, restarted: boolean): void {
-    const { remote } = connection;
-    const duplicate = this.connections.get(remote.name);
-    if (duplicate) this.#admission.settleDuplicate(connection, duplicate);
-    const before = this.routes.unicastAll;
-    const reachable = before.has(remote.name);
-    this.#limit.admit(reachable, connection.remoteIp);
-    this.ourself.connections.set(remote.name, connection);
+  #added(connection: LocalConnection, isNew: boolean, before: UnicastRoutes): void {
     this.peers.raiseVersion();
     this.maker.created(connection);
     this.#topologyChanged();
-    const isNew = restarted || !reachable;
-    connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`, {
-      code: "connection-added",
-    });
-    if (isNew || this.#broadcaster.isRecent(remote)) this.#broadcaster.introduce(connection, before);
+    if (isNew || this.#broadcaster.isRecent(connection.remote))
+      this.#broadcaster.introduce(connection, before);
     this.#broadcaster.schedule();
-    this.#admission.added(connection);
   }
 
-  established(connection: LocalConnection): void {
-    if (this.connections.get(connection.remote.name) !== connection) {
-      return connection.shutdown(new Error("Cannot set unknown connection active"));
-    }
-    this.refusals.connected(connection.remote);
+  #established(connection: LocalConnection): void {
     if (this.lost.back(connection.remote))
       this.#repeatSoon.within(REUNITED_MS * (0.75 + 0.5 * this.random.float()));
     this.maker.established(connection);
     this.peers.raiseVersion();
-    connection.log("connection fully established");
     this.#topologyChanged();
     this.#broadcaster.schedule();
   }
 
-  ended(connection: LocalConnection, error: Error): void {
-    const remote = connection.knownRemote;
-    this.#admission.ended(connection, error);
-    if (!remote && !connection.outbound) return this.#accepts.failed(connection, error);
-    if (remote && this.connections.get(remote.name) === connection) {
-      this.ourself.connections.delete(remote.name);
-      this.peers.raiseVersion();
-      connection.log("connection deleted", { code: "connection-deleted" });
-      if (connection.established && !this.#stopped) this.lost.add(connection, remote, error);
-      if (!this.#stopped) {
-        this.peers.collectSoon();
-        this.#topologyChanged();
-        this.#broadcaster.schedule();
-      }
-    }
-    this.maker.ended(connection, error);
+  #removed(connection: LocalConnection, remote: Peer, error: Error): void {
+    this.peers.raiseVersion();
+    if (this.#stopped) return;
+    if (connection.established) this.lost.add(connection, remote, error);
+    this.peers.collectSoon();
+    this.#topologyChanged();
+    this.#broadcaster.schedule();
   }
 
   #topologyChanged(): void {

@@ -79,8 +79,8 @@ export async function startAddresses(
       isKnownPeer: (peer) => mesh.peers.get(peer) !== undefined,
       // Of a peer that others have named alone, nothing is known yet.
       nicknameOf: (peer) => mesh.peers.get(peer)?.nickName || undefined,
-      nameIsTaken: () => mesh.collisions.nameIsTaken,
-      isAmbiguous: (peer) => mesh.collisions.isAmbiguous(peer),
+      nameIsTaken: () => mesh.admission.collisions.nameIsTaken,
+      isAmbiguous: (peer) => mesh.admission.collisions.isAmbiguous(peer),
       reachablePeers: () => mesh.reachablePeers(),
       refused: () => refusedTargets(mesh.maker.namedTargets()),
     },
@@ -91,7 +91,7 @@ export async function startAddresses(
       store: allocatorStore(store),
       attached: () => work.attached(),
       released: (id) => unname(id),
-      ringReplaced: () => mesh.refusals.lift(),
+      ringReplaced: () => mesh.admission.refusals.lift(),
       gone: (ids) => ask(ids),
       ...(options["masq-local"] ? {} : { owns: (ranges) => host.exposure.setLocalRanges(ranges) }),
     },
@@ -136,7 +136,7 @@ export async function startAddresses(
   const askAgain = () => ask(allocator.lifecycle.departing());
   scope.use("address allocation", allocator);
   mesh.listen({ peersGone: (peers) => allocator.peersGone(peers) });
-  if (options.allocates) mesh.guard(allocator.gate);
+  if (options.allocates) mesh.admission.guard(allocator.gate);
   // Without containers, the thread starts once the router has its peers: starting it takes 30 ms of CPU time.
   const noContainers = () => containerPorts(context.route).length === 0;
   const sighting = noContainers() ? NONE : await scope.wait(work.attached());

@@ -53,11 +53,13 @@ async function addressesOf(
   const mesh = {
     ourself: { name: ONE, uid: 7n, nickName: "one" },
     peers: { get: (name: PeerName) => (known.has(name) ? {} : undefined) },
-    collisions: { nameIsTaken: false, isAmbiguous: (name: PeerName) => ambiguous.has(name) },
-    refusals: { lift: note("lift") },
+    admission: {
+      collisions: { nameIsTaken: false, isAmbiguous: (name: PeerName) => ambiguous.has(name) },
+      refusals: { lift: note("lift") },
+      guard: (gate: unknown) => void gates.push(gate),
+    },
     reachablePeers: () => reachable,
     listen: (listener: (typeof listeners)[number]) => void listeners.push(listener),
-    guard: (gate: unknown) => void gates.push(gate),
     channel(...opening: unknown[]) {
       channels.push(opening);
       return channel;

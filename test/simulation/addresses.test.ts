@@ -248,13 +248,13 @@ test("a refusal is forgotten once the peer is connected", async () => {
   const simulation = new Simulation(83n);
   const [a, b] = [simulation.add(1), simulation.add(2)];
   let verdict: RefusedError | undefined = new RefusedError("another range", "use the same", "range");
-  a.router.guard({ features: () => ({}), judge: () => verdict, connected() {} });
+  a.router.admission.guard({ features: () => ({}), judge: () => verdict, connected() {} });
   await simulation.connect(b, a);
   simulation.clock.advance(1_000);
-  expect(a.router.refusals.problems()).toHaveLength(1);
+  expect(a.router.admission.refusals.problems()).toHaveLength(1);
   verdict = undefined;
   simulation.until(() => simulation.converged(), 2 * MINUTE);
-  expect(a.router.refusals.problems()).toEqual([]);
+  expect(a.router.admission.refusals.problems()).toEqual([]);
 });
 
 test("an observer takes no part, and gets its addresses from the others", async () => {
@@ -319,7 +319,7 @@ test("two networks that were divided apart stay apart on every path, and say so 
     expect(joined()).toBe(false);
   }
   for (const { router } of [p1, p3]) {
-    expect(router.refusals.problems().map(({ found }) => found)).toEqual([
+    expect(router.admission.refusals.problems().map(({ found }) => found)).toEqual([
       expect.stringContaining("seeded by different peers"),
     ]);
   }
@@ -335,7 +335,7 @@ test("a peer that does not tell its division is refused by its ring, and then wh
   const all = allAllocators(simulation, peers);
   // As the original: two of them tell nothing in the handshake.
   for (const { router } of [p1, p2])
-    router.guard({ features: () => ({}), judge: () => undefined, connected() {} });
+    router.admission.guard({ features: () => ({}), judge: () => undefined, connected() {} });
   await simulation.connect(p2, p1);
   await simulation.connect(p4, p3);
   simulation.clock.advance(2_000);
@@ -351,7 +351,7 @@ test("a peer that does not tell its division is refused by its ring, and then wh
         if (router.connections.has(name)) together += 50;
   }
   expect(together).toBeLessThan(2_000);
-  expect(p3.router.refusals.problems()[0]?.found).toContain("seeded by different peers");
+  expect(p3.router.admission.refusals.problems()[0]?.found).toContain("seeded by different peers");
 });
 
 test("a ring that only its maker knows gives in to that of a network, and its containers keep their addresses", async () => {

@@ -18,7 +18,7 @@ async function row(count: number, ...originals: number[]) {
     const { router } = peer;
     if (originals.includes(i)) {
       const features = () => ({ Channels: "" });
-      router.guard({ features, judge: () => "fits", connected() {} });
+      router.admission.guard({ features, judge: () => "fits", connected() {} });
       const receive = router.channels.receive.bind(router.channels);
       router.channels.receive = (from, tag, body) => {
         if (Buffer.from(body).includes(ASK_CHANNEL)) heard.push(`${i} from ${from}`);

@@ -67,13 +67,13 @@ test.each<[string, Partial<MeshConfig>, Partial<MeshConfig>, string, string]>([
   const [simulation, dialled, dialler] = await two(a, b);
   simulation.clock.advance(5 * MINUTE);
   const seen = [dialled, dialler].map(({ router }) =>
-    router.refusedHandshakes
+    router.admission.refusedHandshakes
       .standing()
       .map(({ address, outbound, error }) => [address, outbound, error.trouble.cause]),
   );
   expect(seen).toEqual([[[dialler.ip, false, here]], [[`${dialled.ip}:6783`, true, there]]]);
   for (const { router } of [dialled, dialler]) {
-    expect(router.refusedHandshakes.standing()[0]?.attempts).toBeGreaterThan(3);
+    expect(router.admission.refusedHandshakes.standing()[0]?.attempts).toBeGreaterThan(3);
     expect(router.lost.recent()).toEqual([]);
     expect(router.connections.size).toBe(0);
   }
@@ -84,7 +84,9 @@ test("two of one name: both ends list the other", async () => {
   const [simulation, dialled, dialler] = await two(name);
   simulation.clock.advance(MINUTE);
   for (const { router } of [dialled, dialler])
-    expect(router.refusedHandshakes.standing().map(({ error }) => error.trouble.cause)).toEqual(["name"]);
+    expect(router.admission.refusedHandshakes.standing().map(({ error }) => error.trouble.cause)).toEqual([
+      "name",
+    ]);
 });
 
 test("a peer that was turned away once it had introduced itself is not known: neither asked for, nor waited for", async () => {
@@ -102,5 +104,5 @@ test("a peer that was turned away once it had introduced itself is not known: ne
     simulation.clock.advance(MINUTE);
     expect([known(first), known(second)]).toEqual([["h1"], ["h2"]]);
   }
-  expect(first.router.refusedHandshakes.standing()[0]?.error.trouble.cause).toBe("overlay");
+  expect(first.router.admission.refusedHandshakes.standing()[0]?.error.trouble.cause).toBe("overlay");
 });

@@ -134,11 +134,11 @@ export function withAddresses(
       log: silentLog,
       store,
       ...(attached && { attached: async () => seen(attached()) }),
-      ringReplaced: () => router.refusals.lift(),
+      ringReplaced: () => router.admission.refusals.lift(),
     },
   );
   router.listen({ peersGone: (peers) => allocator.peersGone(peers) });
-  router.guard(allocator.gate);
+  router.admission.guard(allocator.gate);
   allocator.start(router.channel(CHANNEL, allocator.gossiper), attached && seen(attached()));
   return allocator;
 }

@@ -384,15 +384,15 @@ test("problems: the worst first; what has a line of its own is not told twice; o
   await router.maker.connect(["10.0.0.50", "10.0.0.51"], false);
   simulation.clock.advance(30_000);
   const refusal = new RefusedError("another ring", "reset it", "division");
-  router.refusals.add(peer(7), { address: "10.0.0.7:6783", outbound: true }, refusal, true);
+  router.admission.refusals.add(peer(7), { address: "10.0.0.7:6783", outbound: true }, refusal, true);
   const handshake = new HandshakeError("password", "passwords differ", "use one");
   const stranger = (i: number, outbound = false) => ({
     address: `10.0.1.${i}:6783`,
     remoteIp: `10.0.1.${i}`,
     outbound,
   });
-  for (let i = 0; i < 7; i++) router.refusedHandshakes.note(stranger(i), handshake);
-  router.refusedHandshakes.note(stranger(99), new HandshakeError("name", "our name", "reset"));
+  for (let i = 0; i < 7; i++) router.admission.refusedHandshakes.note(stranger(i), handshake);
+  router.admission.refusedHandshakes.note(stranger(99), new HandshakeError("name", "our name", "reset"));
   const report = meshReport(router, new Set());
   expect(refusedReports(router).map(({ Peer: by, Cause }) => [by?.NickName, Cause])).toEqual([
     ["h7", "division"],

@@ -192,8 +192,7 @@ test.each([
 
 test("a peer is silent for whole seconds, and forwards frames where one came after the last heartbeat", () => {
   const router = {
-    collisions: { problems: () => [] },
-    refusals: { problems: () => [] },
+    admission: { collisions: { problems: () => [] }, refusals: { problems: () => [] } },
     ourself: { name: nameFromNumber(1n) },
     maker: { namedTargets: () => [] },
   };

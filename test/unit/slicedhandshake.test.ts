@@ -5,7 +5,6 @@ import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { Slices } from "../../lib/clock/slices.ts";
 import { loadNacl } from "../../lib/crypto/nacl.ts";
 import { silentLog } from "../../lib/log/log.ts";
-import { LocalConnection } from "../../lib/mesh/connection.ts";
 import { type Agreement, Handshake } from "../../lib/mesh/handshake.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { nullOverlay } from "../../lib/mesh/overlay.ts";
@@ -13,7 +12,6 @@ import { BLOCK } from "../../lib/mesh/receivebuffer.ts";
 import { MeshRouter } from "../../lib/mesh/router.ts";
 import { SlicedHandshake } from "../../lib/mesh/slicedhandshake.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
-import { SimulatedNetwork } from "../support/network.ts";
 
 const nacl = await loadNacl();
 const password = new TextEncoder().encode("s3cr3t");
@@ -25,6 +23,8 @@ const A_TURN = 3;
 function subject() {
   const clock = new SimulatedClock(1_000_000);
   const turns = [0];
+  /** Streams that we dial, to be opened. */
+  const dials: (() => void)[] = [];
   let worked = 0;
   const router = new MeshRouter(
     {
@@ -54,13 +54,19 @@ function subject() {
           }),
       },
       random: seededRandom(1n),
-      transport: new SimulatedNetwork(clock, () => 1).transport("10.0.0.1"),
+      transport: {
+        connect(address, opened) {
+          dials.push(() => opened(stream(address)));
+          return () => {};
+        },
+        resolve: async (host) => host,
+      },
       overlay: nullOverlay,
       log: silentLog,
     },
   );
   const streams: { written: number; paused: boolean; closed: boolean }[] = [];
-  const stream = (ip: string): Stream => {
+  function stream(ip: string): Stream {
     const state = { written: 0, paused: false, closed: false };
     streams.push(state);
     return {
@@ -80,11 +86,11 @@ function subject() {
         state.closed = true;
       },
     };
-  };
+  }
   const header = Uint8Array.of(...new TextEncoder().encode("weave"), 2, 2);
   const strangers = Array.from({ length: STRANGERS }, (_, i) => router.accept(stream(`10.0.1.${i}`)));
   for (const stranger of strangers) stranger?.data(header);
-  return { clock, router, turns, streams, stream, strangers, header };
+  return { clock, router, turns, dials, streams, stream, strangers, header };
 }
 
 test("handshakes of strangers that come in one turn take a few ms of it and of the next ones", () => {
@@ -119,9 +125,12 @@ test("strangers whose last handshake failed wait for each other alone", () => {
   expect(streams.at(-1)).toEqual({ written: 2, paused: false, closed: false });
 });
 
-test("a connection that we dial does not wait for strangers", () => {
-  const { router, stream, streams } = subject();
-  new LocalConnection(router, stream("10.0.0.2"), true, true);
+test("a connection that we dial does not wait for strangers", async () => {
+  const { clock, router, dials, streams, stream, header } = subject();
+  await router.maker.connect(["10.0.0.2"], false);
+  clock.advance(1000);
+  for (let i = 0; i < STRANGERS; i++) router.accept(stream(`10.0.2.${i}`))?.data(header);
+  for (const open of dials) open();
   expect(streams.at(-1)).toEqual({ written: 1, paused: false, closed: false });
 });
 

@@ -103,7 +103,8 @@ export function lostReports(mesh: MeshRouter, owners: ReadonlySet<string>): Lost
   }));
 }
 
-export function refusedReports({ clock, refusals, refusedHandshakes }: MeshRouter): RefusedReport[] {
+export function refusedReports({ clock, admission }: MeshRouter): RefusedReport[] {
+  const { refusals, refusedHandshakes } = admission;
   const iso = (at: number) => dateOf(clock, at).toISOString();
   const report = (
     { address, outbound, error, since, last, attempts }: RefusedPeer | RefusedHandshake,

@@ -20,7 +20,7 @@ const problem = (Found: string, Advice: string, Address?: string): ProblemReport
 
 /** Return the problems with peers, the worst first. */
 export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemReport[] {
-  const collisions = mesh.collisions.problems(mesh.ourself.name);
+  const collisions = mesh.admission.collisions.problems(mesh.ourself.name);
   // The collision reports a name that two hosts have.
   const { Lost = [], Refused = [] } = router;
   const strangers = Refused.filter(({ Peer, Cause }) => Peer === null && Cause !== "name");
@@ -37,7 +37,9 @@ export function peerProblems(mesh: MeshRouter, router: MeshReport): ProblemRepor
     ),
     ...unreached(mesh, router).map(missing),
     ...collisions.map(({ found, advice }) => problem(found, advice)),
-    ...mesh.refusals.problems().map(({ found, advice, address }) => problem(found, advice, address)),
+    ...mesh.admission.refusals
+      .problems()
+      .map(({ found, advice, address }) => problem(found, advice, address)),
     ...strangers
       .slice(0, MAX_STRANGERS)
       .map(({ Address, Reason, Remedy, Since }) =>
