@@ -1,6 +1,5 @@
 // A control connection to another peer, from its first byte to its end (mesh: connection.go).
 import { splitHostPort } from "../address/hostport.ts";
-import { noteGarbage } from "../bytes/garbage.ts";
 import type { Clock, Timer } from "../clock/clock.ts";
 import { every } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
@@ -13,25 +12,20 @@ import type { BufferBudget } from "./bufferbudget.ts";
 import type { Keeper } from "./collisions.ts";
 import { ConnectionError, RefusedError } from "./errors.ts";
 import { isAnnounced, makeFeatures, parseFeatures } from "./features.ts";
-import { LONG_FRAME, MAX_MESSAGE, totalOf } from "./framing.ts";
 import type { GossipData } from "./gossip.ts";
-import { GossipSender } from "./gossipsender.ts";
 import { type Agreement, type Encryption, type Features, Handshake } from "./handshake.ts";
 import { encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
-import { Outbox, type Pieces } from "./outbox.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
-import { MAX_WAITING_BYTES } from "./pending.ts";
 import { MessageReceiver } from "./receiver.ts";
+import { MessageSender } from "./sender.ts";
 import { SlicedHandshake } from "./slicedhandshake.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 import { HEARTBEAT_MS, isSilent, type Vitals, vitalsOf } from "./vitals.ts";
 
 const SILENCE_MS = 2 * HEARTBEAT_MS;
 const HANDSHAKE_MS = 30_000;
-/** Bytes of the longest message sent: sealed and framed, the other end still accepts it. */
-const MAX_SENT = MAX_MESSAGE - 1024;
 
 /** The router that a connection belongs to. */
 export interface ConnectionHost {
@@ -85,12 +79,12 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #remote: Peer | undefined;
   #remoteUid = 0n;
   #uid: bigint;
-  #outbox: Outbox | undefined;
   #handshake: SlicedHandshake | undefined;
   readonly #handshakeBuffers: BufferBudget;
   #overlay: OverlayConnection | undefined;
   #receiver: MessageReceiver | undefined;
-  readonly #sender: GossipSender;
+  /** Undefined during the handshake. */
+  #sender: MessageSender | undefined;
   /** Bytes of an unfinished message. */
   #unfinished = 0;
   #lastHeard: number;
@@ -119,14 +113,6 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#lastHeard = clock.now();
     this.#timer = clock.after(HANDSHAKE_MS, () =>
       this.shutdown(new ConnectionError("timeout during handshake", "silent")),
-    );
-    this.#sender = new GossipSender(
-      host,
-      (pieces) => {
-        host.gossiped(totalOf(pieces));
-        this.#send(pieces);
-      },
-      (error) => this.shutdown(error),
     );
     const features = () =>
       makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
@@ -230,9 +216,8 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   }
 
   drained(): void {
-    const hasRoom = this.#outbox?.drained() ?? true;
-    this.#account();
-    if (hasRoom) this.#sender.unblock();
+    if (this.#sender) this.#sender.drained();
+    else this.#account();
   }
 
   closed(reason: Error): void {
@@ -245,42 +230,23 @@ export class LocalConnection implements PeerConnection, StreamHandler {
    */
   sendGossip(channel: string, source: PeerName | undefined, data: GossipData): void {
     if (isAnnounced(channel) && !this.announces(channel)) return;
-    if (this.#sender.add(channel, source, data)) this.#account();
-    else this.#warn("pending gossip", "the peer reads too slowly: dropping gossip for it");
+    this.#sender?.gossip(channel, source, data);
   }
 
-  /** Send a message, in pieces, its tag in front. A longer one than MAX_SENT is dropped: it would end the connection. */
+  /** Send a message, in pieces, its tag in front; one that is too long is dropped. */
   send(...pieces: Uint8Array[]): void {
-    this.#send(pieces);
-  }
-
-  #send(pieces: Pieces): void {
-    if (this.#ended || !this.#outbox) return;
-    const length = totalOf(pieces);
-    if (length > MAX_SENT) {
-      const size = `${length} bytes, more than ${MAX_SENT}`;
-      return this.#warn("message size", `cannot send a message: ${size}`);
-    }
-    if (!this.#outbox.send(pieces)) this.#sender.block();
-    // The frames of long ones are freed.
-    if (length <= LONG_FRAME) noteGarbage(length);
-    this.#account();
+    this.#sender?.send(pieces);
   }
 
   /** Send a message of another peer, which must not end this connection: it is dropped while the peer reads too slowly. */
   relay(...pieces: Uint8Array[]): void {
-    if (this.#unsent <= MAX_WAITING_BYTES) return this.#send(pieces);
-    this.#warn("relayed messages", "the peer reads too slowly: dropping messages of other peers for it");
+    this.#sender?.relay(pieces);
   }
 
   /** Tell the budget how many bytes are in memory for this connection. */
   #account(): void {
     if (this.#ended) return;
-    this.host.buffers.hold(this, this.#unfinished + this.#sender.bytes + this.#unsent);
-  }
-
-  get #unsent(): number {
-    return (this.#outbox?.bytes ?? 0) + this.stream.unsent;
+    this.host.buffers.hold(this, this.#unfinished + (this.#sender?.bytes ?? 0) + this.stream.unsent);
   }
 
   /** Send a heartbeat: a host that was restarted meanwhile resets the connection. */
@@ -293,7 +259,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
    * do anything for that, which tells a broken path from a busy peer.
    */
   check(ms: number, reason: string): void {
-    if (this.#ended || !this.#outbox) return;
+    if (this.#ended || !this.#sender) return;
     this.probe();
     // Something may have changed since the last check began.
     this.#checking?.cancel();
@@ -319,8 +285,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#checking?.cancel();
     this.#handshake?.stop();
     this.#receiver?.stop();
-    this.#sender.stop();
-    this.#outbox?.stop();
+    this.#sender?.stop();
     this.stream.close();
     for (const buffers of [this.#handshakeBuffers, this.host.buffers]) buffers.hold(this, 0);
     this.#overlay?.stop();
@@ -334,10 +299,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#handshake = undefined;
     this.#handshakeBuffers.hold(this, 0);
     this.#timer.cancel();
-    this.#outbox = new Outbox(framing, stream, {
-      slices: host.slices,
+    this.#sender = new MessageSender(framing, stream, host, {
       changed: () => this.#account(),
-      emptied: () => this.#sender.unblock(),
+      warn: (kind, text) => this.#warn(kind, text),
       failed: (error) => this.shutdown(error),
     });
     const described = parseFeatures(features);
