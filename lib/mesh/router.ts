@@ -28,20 +28,16 @@ import { LongMessages } from "./longmessages.ts";
 import { LostPeers } from "./lostpeers.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay } from "./overlay.ts";
-import { Pace } from "./pace.ts";
 import { Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 import { peersGoneLog } from "./peersgonelog.ts";
 import { DEFAULT_PORT } from "./port.ts";
 import { ratedLog } from "./ratedlog.ts";
 import { Renewal } from "./renewal.ts";
-import { RouteNotifier } from "./routenotifier.ts";
-import { Routes, type UnicastRoutes } from "./routes.ts";
+import { Routes } from "./routes.ts";
 import { drawShortId } from "./shortid.ts";
 import { Silence } from "./silence.ts";
-import { TOPOLOGY_CHANNEL, TopologyGossip } from "./topology.ts";
-import { TopologyBroadcaster } from "./topologybroadcaster.ts";
-import { TopologyCheck } from "./topologycheck.ts";
+import { TopologySync } from "./topologysync.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
 
 /**
@@ -89,12 +85,8 @@ export class MeshRouter {
   readonly #limit: ConnectionLimit;
   readonly #long = new LongMessages();
   readonly #listeners: MeshListener[] = [];
-  readonly #topology: TopologyGossip;
-  readonly #pace: Pace;
-  readonly #broadcaster: TopologyBroadcaster;
-  readonly #check: TopologyCheck;
+  readonly #topology: TopologySync;
   readonly #silence = new Silence<LocalConnection>();
-  readonly #routeNotifier: RouteNotifier;
   readonly #renewal: Renewal;
   #timers: Timer[] = [];
   #stopped = false;
@@ -138,9 +130,6 @@ export class MeshRouter {
       config.connectionLimit || Number.POSITIVE_INFINITY,
       (peer, error) => this.connections.get(peer.name)?.shutdown(error),
     );
-    this.#routeNotifier = new RouteNotifier(clock, () =>
-      this.#tell((listener) => listener.routesChanged?.()),
-    );
     const logGone = peersGoneLog(clock, log, this.#warn);
     const gone = new GonePeers(
       (work) => this.#work("report unreachable peers", work),
@@ -153,7 +142,7 @@ export class MeshRouter {
         gone.add(peers);
       },
       shortIdsInvalidated: () => this.#tell((listener) => listener.shortIdsChanged?.()),
-      ourselfChanged: () => this.#broadcaster.invalidate(),
+      ourselfChanged: () => this.#topology.invalidate(),
       exhausted: () => {
         if (!this.#stopped) this.#renewal.begin();
       },
@@ -174,22 +163,12 @@ export class MeshRouter {
       peers: () => this.peers.all(),
       ourself: this.ourself,
     });
-    this.#pace = new Pace(clock, random);
-    this.#topology = new TopologyGossip(this.peers, clock, random, {
-      received: (bytes) => this.#pace.received(bytes),
-      reply: (to, data) => this.connections.get(to)?.sendGossip(TOPOLOGY_CHANNEL, undefined, data),
-      changed: (hasPending) => {
-        this.maker.refresh();
-        this.#topologyChanged();
-        if (hasPending) this.#broadcaster.schedule();
-      },
-    });
-    this.#check = new TopologyCheck(this, this.#topology, this.#pace, (work) =>
-      this.#work("look through the topology", work),
-    );
     this.questions = new Ask(this, (gossiper) => this.channels.open(ASK_CHANNEL, gossiper));
-    const channel = this.channels.open(TOPOLOGY_CHANNEL, this.#topology);
-    this.#broadcaster = new TopologyBroadcaster(this, this.#topology, channel, this.#pace);
+    this.#topology = new TopologySync(this, {
+      heard: () => this.maker.refresh(),
+      routesChanged: () => this.#tell((listener) => listener.routesChanged?.()),
+      run: (work) => this.#work("look through the topology", work),
+    });
   }
 
   #connectionHost(): ConnectionHost {
@@ -215,7 +194,11 @@ export class MeshRouter {
         redial: (connection) => this.maker.redial(connection),
       },
       {
-        added: (connection, isNew, before) => this.#added(connection, isNew, before),
+        added: (connection, isNew, before) => {
+          this.peers.raiseVersion();
+          this.maker.created(connection);
+          this.#topology.added(connection, isNew, before);
+        },
         established: (connection) => this.#established(connection),
         removed: (connection, remote, error) => this.#removed(connection, remote, error),
         ended: (connection, error) => this.maker.ended(connection, error),
@@ -257,12 +240,10 @@ export class MeshRouter {
     this.#stopped = true;
     this.maker.stop();
     this.peers.stop();
-    this.#broadcaster.stop();
-    this.#routeNotifier.stop();
+    this.#topology.stop();
     this.#repeatSoon.stop();
     this.questions.stop();
     for (const timer of this.#timers) timer.cancel();
-    this.#check.stop();
     const stopping = new Error("router stopping");
     this.#disconnect(stopping);
     for (const connection of this.#accepts.all()) connection.shutdown(stopping);
@@ -355,22 +336,12 @@ export class MeshRouter {
     this.gossipBytes.sent += bytes;
   }
 
-  #added(connection: LocalConnection, isNew: boolean, before: UnicastRoutes): void {
-    this.peers.raiseVersion();
-    this.maker.created(connection);
-    this.#topologyChanged();
-    if (isNew || this.#broadcaster.isRecent(connection.remote))
-      this.#broadcaster.introduce(connection, before);
-    this.#broadcaster.schedule();
-  }
-
   #established(connection: LocalConnection): void {
     if (this.lost.back(connection.remote))
       this.#repeatSoon.within(REUNITED_MS * (0.75 + 0.5 * this.random.float()));
     this.maker.established(connection);
     this.peers.raiseVersion();
-    this.#topologyChanged();
-    this.#broadcaster.schedule();
+    this.#topology.changed();
   }
 
   #removed(connection: LocalConnection, remote: Peer, error: Error): void {
@@ -378,13 +349,6 @@ export class MeshRouter {
     if (this.#stopped) return;
     if (connection.established) this.lost.add(connection, remote, error);
     this.peers.collectSoon();
-    this.#topologyChanged();
-    this.#broadcaster.schedule();
-  }
-
-  #topologyChanged(): void {
-    this.#check.within();
-    this.routes.invalidate();
-    this.#routeNotifier.schedule();
+    this.#topology.changed();
   }
 }
