@@ -1,7 +1,6 @@
 // A control connection to another peer, from its first byte to its end (mesh: connection.go).
 import { splitHostPort } from "../address/hostport.ts";
-import type { Clock, Timer } from "../clock/clock.ts";
-import { every } from "../clock/clock.ts";
+import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Slices, Work } from "../clock/slices.ts";
 import type { Fields } from "../log/fields.ts";
@@ -10,10 +9,11 @@ import type { Trouble } from "../sys/trouble.ts";
 import type { Shared } from "./acceptbudget.ts";
 import type { BufferBudget } from "./bufferbudget.ts";
 import type { Keeper } from "./collisions.ts";
-import { ConnectionError, RefusedError } from "./errors.ts";
+import { RefusedError } from "./errors.ts";
 import { isAnnounced, makeFeatures, parseFeatures } from "./features.ts";
 import type { GossipData } from "./gossip.ts";
 import { type Agreement, type Encryption, type Features, Handshake } from "./handshake.ts";
+import { Liveness } from "./liveness.ts";
 import { encodeTagged, TAG } from "./message.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay, OverlayConnection } from "./overlay.ts";
@@ -22,10 +22,7 @@ import { MessageReceiver } from "./receiver.ts";
 import { MessageSender } from "./sender.ts";
 import { SlicedHandshake } from "./slicedhandshake.ts";
 import type { Stream, StreamHandler } from "./transport.ts";
-import { HEARTBEAT_MS, isSilent, type Vitals, vitalsOf } from "./vitals.ts";
-
-const SILENCE_MS = 2 * HEARTBEAT_MS;
-const HANDSHAKE_MS = 30_000;
+import { isSilent, type Vitals, vitalsOf } from "./vitals.ts";
 
 /** The router that a connection belongs to. */
 export interface ConnectionHost {
@@ -87,11 +84,9 @@ export class LocalConnection implements PeerConnection, StreamHandler {
   #sender: MessageSender | undefined;
   /** Bytes of an unfinished message. */
   #unfinished = 0;
-  #lastHeard: number;
+  readonly #liveness: Liveness;
   #since: number | undefined;
-  #timer: Timer;
   #ended = false;
-  #checking: Timer | undefined;
   readonly #trustsThem: boolean;
   #trustsUs = false;
   #channels: ReadonlySet<string> = new Set();
@@ -110,10 +105,10 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.localIp = splitHostPort(stream.localAddress)?.host ?? "";
     this.#uid = host.random.u64();
     this.#trustsThem = host.trusts(this.remoteIp);
-    this.#lastHeard = clock.now();
-    this.#timer = clock.after(HANDSHAKE_MS, () =>
-      this.shutdown(new ConnectionError("timeout during handshake", "silent")),
-    );
+    this.#liveness = new Liveness(clock, stream, {
+      probe: () => this.probe(),
+      failed: (error) => this.shutdown(error),
+    });
     const features = () =>
       makeFeatures(host.ourself, this.#uid, this.#trustsThem, host.features(this.remoteIp));
     const { slices, buffers } = host.handshakes(this.remoteIp, outbound);
@@ -176,19 +171,14 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   /** A heartbeat is missing. */
   get silent(): boolean {
-    return isSilent(this.#controlMs, this.#overlay?.vitals?.());
+    return isSilent(this.#liveness.silentMs, this.#overlay?.vitals?.());
   }
 
   vitals(): Vitals {
-    return vitalsOf(this.#controlMs, this.#overlay?.vitals?.(), {
+    return vitalsOf(this.#liveness.silentMs, this.#overlay?.vitals?.(), {
       since: this.#since,
       roundTripMs: this.stream.roundTripMs(),
     });
-  }
-
-  /** Ms since the control connection was last heard. */
-  get #controlMs(): number {
-    return this.host.clock.now() - this.#lastHeard;
   }
 
   breakTie(other: LocalConnection): TieBreak {
@@ -211,7 +201,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
 
   data(bytes: Uint8Array): void {
     if (this.#ended) return;
-    this.#lastHeard = this.host.clock.now();
+    this.#liveness.heard();
     (this.#handshake ?? this.#receiver)?.data(bytes);
   }
 
@@ -259,17 +249,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
    * do anything for that, which tells a broken path from a busy peer.
    */
   check(ms: number, reason: string): void {
-    if (this.#ended || !this.#sender) return;
-    this.probe();
-    // Something may have changed since the last check began.
-    this.#checking?.cancel();
-    this.#checking = this.host.clock.after(ms, () => {
-      this.#checking = undefined;
-      if (this.stream.unacknowledgedMs() >= ms)
-        this.shutdown(
-          new ConnectionError(`${reason}, and the peer acknowledges nothing on this connection`, "silent"),
-        );
-    });
+    if (!this.#ended && this.#sender) this.#liveness.check(ms, reason);
   }
 
   /** End the connection, for a reason that is logged and shown in the status. */
@@ -281,8 +261,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
       const during = this.#remote ? "" : " during handshake";
       this.log(`connection shutting down due to error${during}: ${error.message}`);
     }
-    this.#timer.cancel();
-    this.#checking?.cancel();
+    this.#liveness.stop();
     this.#handshake?.stop();
     this.#receiver?.stop();
     this.#sender?.stop();
@@ -298,7 +277,7 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     const { host, stream } = this;
     this.#handshake = undefined;
     this.#handshakeBuffers.hold(this, 0);
-    this.#timer.cancel();
+    this.#liveness.agreed();
     this.#sender = new MessageSender(framing, stream, host, {
       changed: () => this.#account(),
       warn: (kind, text) => this.#warn(kind, text),
@@ -343,19 +322,11 @@ export class LocalConnection implements PeerConnection, StreamHandler {
     this.#overlay = overlay;
     if (this.#ended) overlay.stop();
     else {
-      this.#timer = every(host.clock, HEARTBEAT_MS, () => this.#beat());
+      this.#liveness.beat();
       host.add(this, remote.uid !== described.peer.uid);
       overlay.confirm();
     }
     return receiver;
-  }
-
-  #beat(): void {
-    if (this.host.clock.now() - this.#lastHeard > SILENCE_MS) {
-      this.shutdown(new ConnectionError(`nothing heard for ${SILENCE_MS / 1000} s`, "silent"));
-    } else {
-      this.probe();
-    }
   }
 
   #establish(): void {
