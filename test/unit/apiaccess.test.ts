@@ -228,9 +228,9 @@ describe("the client", () => {
       },
     });
     stops.push(() => server.stop(true));
-    expect(await failure(apiClient(path)("GET", "/x", { timeoutMs: 1_000 }))).toMatchObject({
+    expect(await failure(apiClient(path)("GET", "/x", { timeoutMs: 300 }))).toMatchObject({
       status: 504,
-      message: "no answer within 1000 ms: GET /x",
+      message: "no answer within 300 ms: GET /x",
     });
     await eventually(
       "the server hears of it",

@@ -1,6 +1,6 @@
 // Names at their bounds: clocks, tombstones and room to the second and the entry; files, orders and reports; and a
 // forwarder among servers that are silent, poor, or ask back.
-import { afterAll, afterEach, beforeAll, describe, expect, spyOn, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -483,7 +483,10 @@ describe("in turn", () => {
 
 describe("a forwarder", () => {
   const stops: (() => void)[] = [];
-  afterEach(() => {
+  /** Questions that nobody answers, which wait until they time out while others are tested. */
+  const unanswered: Promise<unknown>[] = [];
+  afterAll(async () => {
+    await Promise.all(unanswered);
     for (const stop of stops.splice(0)) stop();
   });
   const PORT = freePort();
@@ -541,7 +544,7 @@ describe("a forwarder", () => {
     expect([forwarder.hasServers, await forwarder.ask(QUERY, "udp", "c")]).toEqual([false, undefined]);
   });
 
-  test("asks the same question once at a time, gives each its own id, and knows one that comes back", async () => {
+  test.concurrent("asks the same question once at a time, gives each its own id, and knows one that comes back", async () => {
     const state = await upstream(23, undefined);
     const forwarder = new Forwarder(() => ["127.0.0.23"], 1_000, PORT);
     const second = QUERY.slice();
@@ -558,29 +561,7 @@ describe("a forwarder", () => {
     expect(codeOf(await forwarder.ask(other(3), "udp", "127.0.0.23"))).toEqual([0x1234, 0]);
   });
 
-  test("has 200 questions of one client open, and 1,000 of all; then none is asked", async () => {
-    await upstream(24, undefined);
-    const forwarder = new Forwarder(() => ["127.0.0.24"], 2_000, PORT);
-    const open: Promise<unknown>[] = [];
-    const refused = async (i: number, from: string) => {
-      const asked = forwarder.ask(other(i), "udp", from);
-      open.push(asked);
-      return Promise.race([
-        asked.then(() => "refused"),
-        new Promise((done) => setImmediate(() => done("open"))),
-      ]);
-    };
-    for (let i = 0; i < 200; i++) void open.push(forwarder.ask(other(i), "udp", "c0"));
-    expect(await refused(200, "c0")).toBe("refused");
-    expect(await refused(200, "c1")).toBe("open");
-    // One that is asked already takes no place of all.
-    expect(await refused(5, "c1")).toBe("open");
-    for (let i = 201; i < 1_000; i++) void open.push(forwarder.ask(other(i), "udp", `c${1 + (i % 7)}`));
-    expect(await refused(1_000, "c9")).toBe("refused");
-    await Promise.all(open);
-  });
-
-  test("asks a server first again as soon as it has answered, though it kept it waiting", async () => {
+  test.concurrent("asks a server first again as soon as it has answered, though it kept it waiting", async () => {
     const [a, b] = [await upstream(27, undefined), await upstream(28, RCODE.ok)];
     const forwarder = new Forwarder(() => ["127.0.0.27", "127.0.0.28"], 900, PORT);
     await forwarder.ask(QUERY, "udp", "c");
@@ -592,6 +573,26 @@ describe("a forwarder", () => {
     b.rcode = RCODE.ok;
     await forwarder.ask(QUERY, "udp", "c");
     expect([a.asked, b.asked]).toEqual([3, 2]);
+  });
+
+  test("has 200 questions of one client open, and 1,000 of all; then none is asked", async () => {
+    await upstream(24, undefined);
+    const forwarder = new Forwarder(() => ["127.0.0.24"], 2_000, PORT);
+    const refused = async (i: number, from: string) => {
+      const asked = forwarder.ask(other(i), "udp", from);
+      unanswered.push(asked);
+      return Promise.race([
+        asked.then(() => "refused"),
+        new Promise((done) => setImmediate(() => done("open"))),
+      ]);
+    };
+    for (let i = 0; i < 200; i++) void unanswered.push(forwarder.ask(other(i), "udp", "c0"));
+    expect(await refused(200, "c0")).toBe("refused");
+    expect(await refused(200, "c1")).toBe("open");
+    // One that is asked already takes no place of all.
+    expect(await refused(5, "c1")).toBe("open");
+    for (let i = 201; i < 1_000; i++) void unanswered.push(forwarder.ask(other(i), "udp", `c${1 + (i % 7)}`));
+    expect(await refused(1_000, "c9")).toBe("refused");
   });
 
   test("asks a server last that kept it waiting, for 30 s, and says of it why, until it answers", async () => {
