@@ -38,7 +38,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
     weight: 60,
     root: true,
   },
-  simulation: { about: "many routers in one process", weight: 100 },
+  simulation: { about: "many routers in one process" },
   namespace: {
     about: "compiled executables against the kernel, in network namespaces",
     weight: 40,
