@@ -36,17 +36,33 @@ const tuple = (encoder: AttributeEncoder, type: number, [from, fromPort]: End, [
       ),
   );
 
-function connection(i: number, isLast: boolean) {
-  const from: End = [FROM + Math.floor(i / PORTS), 1_024 + (i % PORTS)];
-  const to: End = [TO, 9];
+/** A place in the bytes that is filled in: encoding each connection would take most of the time. */
+const [ADDRESS, PORT] = [0x01020304, 0x0506];
+
+function encoded(): Buffer {
+  const [from, to]: [End, End] = [
+    [ADDRESS, PORT],
+    [TO, 9],
+  ];
   const encoder = new AttributeEncoder().raw(nfgenmsg(AF_INET));
   tuple(encoder, TUPLE_ORIG, from, to);
   tuple(encoder, TUPLE_REPLY, to, from);
+  return Buffer.from(encoder.u32be(STATUS, LASTING).u32be(TIMEOUT, LIFETIME_S).done());
+}
+
+const TEMPLATE = encoded();
+const both = (mark: Uint8Array) => [TEMPLATE.indexOf(mark), TEMPLATE.lastIndexOf(mark)];
+const [ADDRESSES, PORT_PLACES] = [both(Buffer.from([1, 2, 3, 4])), both(Buffer.from([5, 6]))];
+
+function connection(i: number, isLast: boolean) {
+  const body = Buffer.from(TEMPLATE);
+  for (const at of ADDRESSES) body.writeUInt32BE(FROM + Math.floor(i / PORTS), at);
+  for (const at of PORT_PLACES) body.writeUInt16BE(1_024 + (i % PORTS), at);
   return {
     operation: "track a connection",
     type: nfnlType(SUBSYSTEM, NEW),
     flags: NLM_F_CREATE | (isLast ? NLM_F_ACK : 0),
-    body: encoder.u32be(STATUS, LASTING).u32be(TIMEOUT, LIFETIME_S).done(),
+    body,
   };
 }
 
