@@ -5,6 +5,7 @@ import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { apiClient, holders } from "../../lib/api/client.ts";
 import { fillUp } from "../support/disk.ts";
 import { DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, ping } from "../support/pods.ts";
@@ -26,7 +27,12 @@ const bridge = async (host: Host) =>
   [...(await host.must(["ip", "-4", "-o", "addr", "show", "dev", "weave"])).matchAll(/inet (\S+)/g)].map(
     ([, cidr]) => cidr,
   );
-const holders = async (host: Host) => (await host.weave("ps", "weave:expose")).trim().split(" ").slice(2);
+const api = (host: Host) => apiClient(host.socket);
+const listed = async (host: Host) => (await host.weave("ps", "weave:expose")).trim().split(" ").slice(2);
+/** The same of the host itself, asked of the router. */
+const held = async (host: Host) => (await holders(api(host))).get("weave:expose") ?? [];
+/** What `weave dns-lookup NAME` prints, asked of the router itself. */
+const lookup = async (host: Host, name: string) => (await api(host)("GET", `/dns-lookup/${name}`)).trim();
 const targets = async (host: Host) => (await host.status("targets")).split("\n").filter(Boolean);
 const reachable = (pod: Pod, address: string) =>
   eventually(
@@ -47,19 +53,19 @@ test("exposures, their names, names of hosts elsewhere and targets come back; wh
   await a.weave("dns-remove", "192.168.7.8");
   await a.weave("connect", b.ip, "10.99.0.77");
   await a.weave("forget", "10.99.0.77");
-  const held = await holders(a);
+  const before = await listed(a);
   const pod = await addPod(hosts, b, "pod");
   await reachable(pod, first);
 
   await hosts.reboot(a);
   await a.weave("launch", "--ipalloc-init=consensus=2", "--nickname=a");
   expect((await bridge(a)).sort()).toEqual([`${first}/12`, "10.60.0.7/24"].sort());
-  expect(await holders(a)).toEqual(held);
+  expect(await listed(a)).toEqual(before);
   expect(await masqueraded(a, "10.32.0.0/12")).toBe(true);
   expect(await masqueraded(a, "10.60.0.0/24")).toBe(false);
-  expect(await a.weave("dns-lookup", "gateway")).toBe(`${first}\n`);
-  expect(await a.weave("dns-lookup", "printer")).toBe("192.168.7.7\n");
-  expect(await a.weave("dns-lookup", "scanner")).toBe("");
+  expect(await lookup(a, "gateway")).toBe(first);
+  expect(await lookup(a, "printer")).toBe("192.168.7.7");
+  expect(await lookup(a, "scanner")).toBe("");
   expect(await targets(a)).toEqual([b.ip]);
   await reachable(pod, first);
   // Nobody else is given the address.
@@ -71,11 +77,11 @@ test("exposures, their names, names of hosts elsewhere and targets come back; wh
   await hosts.reboot(a);
   await a.weave("launch", "--ipalloc-init=consensus=2");
   expect(await bridge(a)).toEqual(["10.60.0.7/24"]);
-  expect(await a.weave("dns-lookup", "gateway")).toBe("");
+  expect(await lookup(a, "gateway")).toBe("");
   await a.weave("reset", "--force");
   await a.weave("launch", "--ipalloc-init=consensus=1");
   expect(await bridge(a)).toEqual([]);
-  expect(await a.weave("dns-lookup", "printer")).toBe("");
+  expect(await lookup(a, "printer")).toBe("");
 }, 300_000);
 
 test("one that a reboot or a crash starts again keeps what connect and forget did; one that was stopped does not", async () => {
@@ -105,7 +111,7 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
     a.weave("launch", "--ipalloc-init=consensus=1", `--ipalloc-range=${range}`);
   await launch("10.32.0.0/16");
   const address = (await a.weave("expose", "-h", "gateway.weave.local")).trim();
-  const named = async () => (await a.weave("dns-lookup", "gateway")).trim();
+  const named = () => lookup(a, "gateway");
   await a.weave("expose", "10.50.0.1/24");
   await hosts.reboot(a);
   const state = new Database(join(a.folder, "lib/weave.db"));
@@ -115,7 +121,7 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
   state.close();
   await launch("10.33.0.0/16");
   expect(await bridge(a)).toEqual(["10.50.0.1/24"]);
-  expect(await a.weave("status")).toContain(
+  expect(await a.status()).toContain(
     `exposed address ${address}/16 is not in force: it belongs to range 10.32.0.0/16; the range of the network is now 10.33.0.0/16; 'weave hide ${address}/16' forgets it`,
   );
   // Another host may have the address that the name led to.
@@ -124,15 +130,15 @@ test("an exposure whose address cannot be had is told of, kept, and comes back w
   await a.weave("stop");
   await launch("10.32.0.0/16");
   expect((await bridge(a)).sort()).toEqual([`${address}/16`, "10.50.0.1/24"].sort());
-  expect(await a.weave("status")).not.toContain("is not in force");
+  expect(await a.status()).not.toContain("is not in force");
   expect(await named()).toBe(address);
   await a.weave("stop");
   await launch("10.33.0.0/16");
-  expect(await a.weave("status")).toContain(`exposed address ${address}/16 is in force nevertheless`);
+  expect(await a.status()).toContain(`exposed address ${address}/16 is in force nevertheless`);
   expect(await named()).toBe(address);
   await a.weave("hide", `${address}/16`);
   expect(await bridge(a)).toEqual(["10.50.0.1/24"]);
-  expect(await a.weave("status")).not.toContain("exposed address");
+  expect(await a.status()).not.toContain("exposed address");
 }, 300_000);
 
 test("an address of another peer is not put in force before that one gives it up", async () => {
@@ -147,7 +153,7 @@ test("an address of another peer is not put in force before that one gives it up
   await hosts.reboot(a);
   // What a host of another name owned is not this one's.
   await a.weave("launch", "--ipalloc-init=consensus=2", "--name=02:00:00:00:00:02", b.ip);
-  const status = await a.weave("status");
+  const status = await a.status();
   expect(status).toContain(`exposed address ${address}/12 is not in force: `);
   expect(await bridge(a)).toEqual([]);
   await eventually(
@@ -162,7 +168,7 @@ test("an address of another peer is not put in force before that one gives it up
     (list) => list.includes(`${address}/12`),
   );
   expect(await masqueraded(a, "10.32.0.0/12")).toBe(false);
-  expect(await a.weave("status")).not.toContain("exposed address");
+  expect(await a.status()).not.toContain("exposed address");
 }, 300_000);
 
 test("what is done of an expose that fails half way is taken back; what was there before stays", async () => {
@@ -171,7 +177,7 @@ test("what is done of an expose that fails half way is taken back; what was ther
   const named = ["-h", "gateway.weave.local"];
   for (const addresses of [[], ["10.60.0.1/24", "10.60.1.1/24"]]) {
     expect((await expose(...addresses, ...named)).stderr).toContain("no DNS: the router was launched");
-    expect([await bridge(a), await holders(a)]).toEqual([[], []]);
+    expect([await bridge(a), await held(a)]).toEqual([[], []]);
   }
   const address = (await expose("10.60.0.1/24")).stdout.trim();
   expect((await expose("10.60.0.1/24", "10.60.1.1/24", ...named)).code).toBe(1);
@@ -197,9 +203,9 @@ test("what a full disk cannot save is refused, and nothing of it is done; what w
     await weave("dns-add", "192.168.7.7", "-h", "printer.weave.local");
     const seen = async () => [
       await bridge(a),
-      await holders(a),
+      await held(a),
       await targets(a),
-      await a.weave("status", "dns"),
+      await a.status("dns"),
       await a.must(["nft", "list", "table", "ip", "weave"]),
     ];
     const before = await seen();
@@ -230,7 +236,7 @@ test("what a full disk cannot save is refused, and nothing of it is done; what w
     rmSync(ballast);
     await weave("launch", "--ipalloc-init=consensus=1");
     expect((await bridge(a)).sort()).toEqual([`${first}/12`, "10.60.0.2/24"].sort());
-    expect(await a.weave("dns-lookup", "printer")).toBe("192.168.7.7\n");
+    expect(await lookup(a, "printer")).toBe("192.168.7.7");
     expect(await targets(a)).toEqual(["10.99.0.2"]);
   } finally {
     await weave("stop");
