@@ -177,12 +177,13 @@ export class Kubelet {
       ...container.volumeMounts.flatMap((mount) => this.#mount(mount)),
       ...this.#bind(this.cluster.account, "/var/run/secrets/kubernetes.io/serviceaccount", true),
       ...(container.securityContext.readOnlyRootFilesystem ? [`mount -o remount,bind,ro ${image}`] : []),
-      `exec env -i ${this.#environment(container).map(quoted).join(" ")} ${capabilities(container)} chroot ${image} ${container.command.map(quoted).join(" ")}`,
+      `exec /usr/bin/env -i ${this.#environment(container).map(quoted).join(" ")} ${capabilities(container)} chroot ${image} ${container.command.map(quoted).join(" ")}`,
     ];
     const child = Bun.spawn(
       this.host.command(
         ...["unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"],
-        ...["sh", "-c", lines.join("\n")],
+        // Its mount and mkdir are no programs of their own.
+        ...["busybox", "sh", "-c", lines.join("\n")],
       ),
       { stdout: "pipe", stderr: "pipe", stdin: "ignore" },
     );
