@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
+import { ENGINE_OPTIONS } from "../../lib/sys/runtime.ts";
 import { foreignRoot } from "../support/foreign.ts";
 import { kubeTools } from "../support/kubetools.ts";
 import { fetchKernel } from "../support/vm.ts";
@@ -151,6 +152,15 @@ const env = {
 };
 /** As well, where tests are all that runs: memory that is given back to the kernel is asked for again by the next test. */
 const keepsMemory = { ...env, MIMALLOC_PURGE_DELAY: "-1" };
+/**
+ * As well, for executables, which get the environment of the tests that run them: calls of a function before it is compiled, as
+ * daemons set them for themselves. Commands end soon, too: `weave doctor` takes a fifth less.
+ */
+const compilesLater = {
+  ...env,
+  BUN_JSC_thresholdForJITAfterWarmUp: ENGINE_OPTIONS.BUN_JSC_thresholdForJITAfterWarmUp,
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: ENGINE_OPTIONS.BUN_JSC_thresholdForOptimizeAfterWarmUp,
+};
 const bunTest = (...args: string[]) => [
   process.execPath,
   "test",
@@ -177,7 +187,7 @@ interface Program {
  */
 function programsOf(kind: string, files: readonly string[]): Program[] {
   const { weight, root: isRooted, built: needsBuild = false } = KINDS[kind] ?? {};
-  const rest = { env: isRooted ? env : keepsMemory, needsBuild };
+  const rest = { env: needsBuild ? compilesLater : isRooted ? env : keepsMemory, needsBuild };
   if (weight !== undefined)
     return files.map((file) => ({ name: file, args: [`./${file}`], weight, ...rest }));
   // Each worker loads and compiles anew what the others have. The slowest start first, if their times are known.
