@@ -169,8 +169,12 @@ export class NetlinkSocket implements Disposable {
    * these errnos. Throws the first other refusal as NetlinkError.
    */
   attempts(requests: readonly Request[], ...errnos: number[]): boolean[] {
+    // A refusal is always told; that of the last one, or its acknowledgement, ends the answers.
+    const last = requests.length - 1;
     const refused = this.batch(
-      requests.map((request) => ({ ...request, flags: (request.flags ?? 0) | NLM_F_ACK })),
+      requests.map((request, i) =>
+        i < last ? request : { ...request, flags: (request.flags ?? 0) | NLM_F_ACK },
+      ),
       errnos,
     );
     return requests.map((_, i) => !refused.has(i));
