@@ -114,7 +114,12 @@ export function inspectPorts(
     }
   };
   for (const netns of new Set(ports.map((port) => port.netns))) if (netns !== undefined) look(netns);
-  if (ports.some(({ index }) => !found.has(index))) for (const netns of namespaces().values()) look(netns);
+  const incomplete = () => ports.some(({ index }) => !found.has(index));
+  if (!incomplete()) return found;
+  for (const netns of namespaces().values()) {
+    look(netns);
+    if (!incomplete()) break;
+  }
   return found;
 }
 

@@ -7,6 +7,7 @@ import { type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { attach } from "../../lib/host/attach.ts";
 import { inspectPorts } from "../../lib/host/containers.ts";
+import { workHere } from "../../lib/host/containerwork.ts";
 import { detach } from "../../lib/host/detach.ts";
 import { ContainerLinks } from "../../lib/host/ports/links.ts";
 import { KeptSettings } from "../../lib/host/ports/settings.ts";
@@ -40,6 +41,8 @@ describe.if(isRoot)("the link of a container", () => {
   let givenBack: Set<IPv4>;
   let lines: string[];
   let again: number;
+  /** Where the other ends of links were expected. */
+  let lookedInto: (string | undefined)[];
   let links: ContainerLinks;
 
   const make = () => {
@@ -52,7 +55,12 @@ describe.if(isRoot)("the link of a container", () => {
       holderOf: (address: IPv4) => holders.get(address),
       isGivenBack: (address: IPv4) => givenBack.has(address),
     },
-    work: { inspectPorts: async (ports: Parameters<typeof inspectPorts>[1]) => inspectPorts(nl, ports) },
+    work: {
+      inspectPorts: async (ports: Parameters<typeof inspectPorts>[1]) => {
+        lookedInto.push(...ports.map(({ netns }) => netns));
+        return inspectPorts(nl, ports);
+      },
+    },
   };
   const settle = async () => {
     for (let i = 0; i < 10; i++) await Promise.resolve();
@@ -65,11 +73,11 @@ describe.if(isRoot)("the link of a container", () => {
     await settle();
     return done;
   };
-  const add = (id = "c1") =>
-    attach({
-      ...{ netns: container.pid, network: "net", containerId: id, ifName: id === "c1" ? "eth0" : id },
-      ...{ addresses: id === "c1" ? [parseCidr("10.32.0.5/12")] : [], routes: [] },
-    });
+  const attachment = (id: string) => ({
+    ...{ netns: container.pid, network: "net", containerId: id, ifName: id === "c1" ? "eth0" : id },
+    ...{ addresses: id === "c1" ? [parseCidr("10.32.0.5/12")] : [], routes: [] },
+  });
+  const add = (id = "c1") => attach(attachment(id));
   const outer = () => linkByName(nl, OUTER);
   const problem = () => links.states().map(({ port, problem: what }) => [port.name, what]);
 
@@ -90,7 +98,7 @@ describe.if(isRoot)("the link of a container", () => {
     store = Store.open(join(folder, `weave-${++runs}.db`));
     clock = new SimulatedClock(1_000_000);
     container = bareContainer();
-    [holders, givenBack, lines, again] = [new Map([[ADDRESS, "c1"]]), new Set(), [], 0];
+    [holders, givenBack, lines, again, lookedInto] = [new Map([[ADDRESS, "c1"]]), new Set(), [], 0, []];
     add();
     links = make();
     links.follow(books);
@@ -102,6 +110,14 @@ describe.if(isRoot)("the link of a container", () => {
     container[Symbol.dispose]();
     for (const { name, kind } of linkList(nl)) if (kind === "veth") linkDelete(nl, name);
     linkDelete(nl, "weave");
+  });
+
+  test("is looked for in all namespaces at the start, and where this router has attached it afterwards", async () => {
+    expect(lookedInto).toEqual([undefined]);
+    await links.forgetOnDetach(workHere).attach(attachment("c2"));
+    await pass();
+    expect(lookedInto).toEqual([undefined, `/proc/${container.pid}/ns/net`]);
+    expect(links.states().map(({ inside }) => inside?.link.name)).toEqual(["eth0", "c2"]);
   });
 
   test("is known at the start with what is inside, and right", async () => {

@@ -75,12 +75,12 @@ export class Inspection {
     this.#running = true;
     try {
       const found = await books.work.inspectPorts(
-        links.map(({ port: { index, alias, peerIndex, peerNetns }, inside }) => ({
+        links.map(({ port: { index, alias, peerIndex, peerNetns }, netns, inside }) => ({
           index,
           alias,
           peerIndex,
           peerNetns,
-          netns: inside?.netns,
+          netns: inside?.netns ?? netns,
         })),
       );
       const now = this.clock.now();

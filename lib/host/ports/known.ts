@@ -30,6 +30,8 @@ export interface KnownLink {
   /** The host's end as desired; the reference to its other end as it is. */
   port: Link;
   owner: AttachmentName | undefined;
+  /** Path of the container's namespace when this router attached it. */
+  netns: string | undefined;
   /** The container's end; undefined before an inspection, or where its namespace cannot be seen. */
   inside: AttachedContainer | undefined;
   /** Holders of its addresses, as far as the router knows them. */
@@ -106,6 +108,7 @@ function newLink(port: Link): KnownLink {
   return {
     port,
     owner: ownerOf(port.alias),
+    netns: undefined,
     inside: undefined,
     holders: new Map(),
     changed: undefined,

@@ -33,6 +33,8 @@ const DETACH_MS = 60_000;
 /** Links repaired at a time, 0.2 ms each; and links restored, 3 ms each. */
 const MAX_SETTINGS = 32;
 const MAX_RESTORED = 4;
+/** Bound on attached containers whose links are not learned yet. */
+const MAX_ATTACHED = 1_024;
 
 type PortChange = Change & { readonly known?: KnownLink; apply(): void };
 
@@ -53,6 +55,8 @@ export class ContainerLinks implements Keeper {
   readonly #raises = new Set<{ readonly from: number; readonly to: number }>();
   /** Attachments in flight: many at once take longer than one may. */
   #attaching = 0;
+  /** Paths of the namespaces of attached containers, by the aliases of their links, which are not learned yet. */
+  readonly #attached = new Map<string, string>();
   /** ifindex of our bridge. */
   #bridge: number | undefined;
   #books: Books | undefined;
@@ -170,6 +174,7 @@ export class ContainerLinks implements Keeper {
       ...work,
       attach: async (attachment) => {
         this.#attaching++;
+        this.#expect(vethAlias(attachment), netnsPath(attachment.netns));
         try {
           return await work.attach(attachment);
         } finally {
@@ -185,6 +190,14 @@ export class ContainerLinks implements Keeper {
         return work.detach(link);
       },
     };
+  }
+
+  /** Note where the other end of a link will be: to find it otherwise, all namespaces are looked into. */
+  #expect(alias: string, netns: string): void {
+    this.#attached.delete(alias);
+    this.#attached.set(alias, netns);
+    const [oldest] = this.#attached.keys();
+    if (oldest !== undefined && this.#attached.size > MAX_ATTACHED) this.#attached.delete(oldest);
   }
 
   /** Return all links that exist or should, with what is wrong with each. */
@@ -239,7 +252,12 @@ export class ContainerLinks implements Keeper {
     this.#bridge = bridge.index;
     const present = new Map(links.map((link) => [link.index, link]));
     const fresh = this.#known.learn(links, bridge.index, now, { attaching: this.#attaching > 0 });
-    for (const { port } of fresh) this.kept.save(port);
+    for (const known of fresh) {
+      this.kept.save(known.port);
+      const { alias = "" } = known.port;
+      known.netns = this.#attached.get(alias);
+      this.#attached.delete(alias);
+    }
     if (fresh.length > 0) this.#inspection.soon();
     const changes: PortChange[] = [];
     for (const known of this.#known.all()) {
