@@ -141,9 +141,13 @@ export function programMapIds(id: number): number[] {
   }
 }
 
-/** Return a program's kernel-wide id. */
-export function programId({ fd, name }: Program): number {
-  return describe(fd, name).id;
+const IDS = new WeakMap<Program, number>();
+
+/** Return a program's kernel-wide id, which it keeps as long as it is open. */
+export function programId(program: Program): number {
+  const id = IDS.get(program) ?? describe(program.fd, program.name).id;
+  IDS.set(program, id);
+  return id;
 }
 
 /** struct bpf_prog_info: id at 4, nr_map_ids at 52, map_ids (a pointer) at 56, name at 64. */

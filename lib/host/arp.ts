@@ -6,7 +6,10 @@ import { ipv4Change } from "../netlink/linkipv4.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 
 /** Announce all addresses of a link, by a socket of its namespace. Throws NetlinkError. */
-export function announce(nl: NetlinkSocket, { name, index, address }: Link): void {
+export function announce(
+  nl: NetlinkSocket,
+  { name, index, address }: Pick<Link, "name" | "index" | "address">,
+): void {
   if (address === undefined) return;
   nl.requests([ipv4Change(name, index, { arp_notify: 1 }), linkChange(name, index, { address })]);
 }

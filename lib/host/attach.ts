@@ -74,6 +74,9 @@ interface LinkEnd {
   readonly address: string;
 }
 
+/** What has to be known of a container's end. */
+type InnerEnd = Pick<Link, "index" | "address" | "mtu" | "peerIndex">;
+
 /** The link that the container has now. */
 export interface Attached {
   readonly hostName: string;
@@ -141,10 +144,10 @@ function attachOnce(host: NetlinkSocket, attachment: Attachment): Attached {
       ? undefined
       : addVeth(host, inside, attachment, netnsFd, linkMtu(attachment, bridge));
     try {
-      const inner = existing ?? linkByName(inside, ifName);
+      const inner = existing ?? made?.inner ?? linkByName(inside, ifName);
       if (inner?.peerIndex === undefined)
         throw new Error(`interface ${ifName} disappeared from ${netnsPath(netns)}`);
-      const outer = made && { ...made, index: inner.peerIndex };
+      const outer = made && { name: made.name, address: made.address, index: inner.peerIndex };
       const fresh = configure(inside, inner, { ...attachment, gateway });
       const network = networkMtuOf(bridge);
       if (network !== undefined) tellMtu(inside, inner, network);
@@ -178,7 +181,12 @@ export function nearest(addresses: readonly Cidr[], [own]: readonly Cidr[]): Cid
 }
 
 /** Bind the port to its source addresses, before it is on the network. */
-function guardPort(guard: PortGuard, outer: LinkEnd | undefined, inner: Link, attachment: Attachment): void {
+function guardPort(
+  guard: PortGuard,
+  outer: LinkEnd | undefined,
+  inner: InnerEnd,
+  attachment: Attachment,
+): void {
   const addresses = attachment.addresses.map(({ address }) => formatIPv4(address));
   if (outer) {
     guard.attach(outer);
@@ -199,23 +207,30 @@ function linkMtu({ mtu }: Attachment, bridge: Link): number {
  */
 export const QUEUES = 1;
 
-/** Makes the link; returns the host's end. */
+/** Makes the link; returns the host's end, and the other where the kernel tells its ifindex. */
 function addVeth(
   host: NetlinkSocket,
   inside: NetlinkSocket,
   attachment: Attachment,
   netnsFd: number,
   mtu: number,
-): Omit<LinkEnd, "index"> {
+): Omit<LinkEnd, "index"> & { readonly inner: InnerEnd | undefined } {
   const { netns, containerId, ifName, ends, extend, mac } = attachment;
   const add = (name: string) => {
-    const own = mac !== undefined && { address: mac };
-    const peer = { ...own, ...ends?.inner, name: ifName, mtu, queues: QUEUES, netnsFd };
+    // Given here, addresses need not be asked for; and udev leaves them.
+    const inner = { address: mac ?? randomMac(), ...ends?.inner };
+    const peer = { ...inner, name: ifName, mtu, queues: QUEUES, netnsFd };
     const index = ends?.outer.index;
-    // Given here, it need not be asked for; and udev leaves it.
     const address = ends?.outer.address || randomMac();
-    linkAdd(host, { index, address, kind: "veth", name, mtu, queues: QUEUES, up: true, peer });
-    return { name, address };
+    const made = linkAdd(host, { index, address, kind: "veth", name, mtu, queues: QUEUES, up: true, peer });
+    const known = made?.peerIndex !== undefined && inner.address !== "";
+    return {
+      name,
+      address,
+      inner: known
+        ? { index: made.peerIndex, address: inner.address, mtu, peerIndex: made.index }
+        : undefined,
+    };
   };
   const name = ends?.outer.name ?? vethName(containerId);
   try {
@@ -263,7 +278,7 @@ export function joinBridge(
 /** Configure the inner end, with this thread in the container's namespace; return the addresses that are new to it. */
 function configure(
   inside: NetlinkSocket,
-  link: Link,
+  link: InnerEnd,
   attachment: Attachment & { readonly gateway: IPv4 | undefined },
 ): Cidr[] {
   const { ifName, addresses, gateway, routes, multicastRoute } = attachment;

@@ -29,7 +29,11 @@ export function networkMtuOf({ alias = "" }: Link): number | undefined {
 }
 
 /** Tell a container, from inside its namespace, what the network carries. */
-export function tellMtu(inside: NetlinkSocket, link: Link, network: number | undefined): void {
+export function tellMtu(
+  inside: NetlinkSocket,
+  link: Pick<Link, "index" | "mtu">,
+  network: number | undefined,
+): void {
   routesSetMtu(inside, link.index, network !== undefined && network < link.mtu ? network : undefined);
 }
 

@@ -1,6 +1,6 @@
 // Kernel settings under /proc/sys, in the network namespace of the calling thread. In a container /proc/sys is read-only; there,
 // our manifests mount the part of networks elsewhere, writable.
-import { existsSync, writeFileSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, writeSync } from "node:fs";
 import { KeptFile } from "../sys/keptfile.ts";
 import { readText } from "../sys/textfile.ts";
 
@@ -49,7 +49,7 @@ function orUndefined(read: () => string): string | undefined {
 /** Set a value; false where the kernel does not have it (IPv6 switched off) or /proc/sys is read-only. */
 export function sysctlSet(name: string, value: string): boolean {
   try {
-    writeFileSync(writable(name), value);
+    write(writable(name), value);
     return true;
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
@@ -59,6 +59,16 @@ export function sysctlSet(name: string, value: string): boolean {
     }
     if (code === "ENOENT" || code === "EROFS" || code === "EACCES" || code === "EINVAL") return false;
     throw error;
+  }
+}
+
+/** Write to a file that is there, without the calls by which one is made or cut. */
+function write(path: string, value: string): void {
+  const fd = openSync(path, constants.O_WRONLY);
+  try {
+    writeSync(fd, value);
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -34,7 +34,7 @@ import {
   RTM_NEWLINK,
 } from "./link/message.ts";
 import { decodeVxlan, encodeVxlan, type Vxlan } from "./link/vxlan.ts";
-import { type Message, NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import { type Message, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkSocket, Request } from "./socket.ts";
 
 /** Counters would double the size of an answer. */
@@ -103,14 +103,18 @@ function encodePeer(encoder: AttributeEncoder, peer: Made): void {
   );
 }
 
-/** Make a link; throws NetlinkError, with EEXIST when the name is taken. */
-export function linkAdd(nl: NetlinkSocket, link: NewLink): void {
-  nl.request({
+/**
+ * Make a link and return it; undefined before Linux 6.2, which does not tell. Throws NetlinkError, with EEXIST when the name is
+ * taken.
+ */
+export function linkAdd(nl: NetlinkSocket, link: NewLink): Link | undefined {
+  const [made] = nl.request({
     operation: `link add ${link.name}`,
     type: RTM_NEWLINK,
-    flags: NLM_F_CREATE | NLM_F_EXCL,
+    flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
     body: encodeNewLink(link),
   });
+  return made && decodeLink(made);
 }
 
 /** Change a link. `what` names it in errors. */

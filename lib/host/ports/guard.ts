@@ -14,7 +14,7 @@ let opened: { readonly program: Program; readonly maps: PortMaps } | undefined;
 
 /** The port program of this host, opened by a thread in its network namespace. */
 export class PortGuard {
-  readonly #home = openSync(OWN_NETNS, "r");
+  readonly #home: number | undefined;
 
   private constructor(
     private readonly nl: NetlinkSocket,
@@ -22,7 +22,9 @@ export class PortGuard {
     private readonly how: How,
     private readonly program: Program,
     private readonly maps: PortMaps,
-  ) {}
+  ) {
+    if (how === "tcx") this.#home = openSync(OWN_NETNS, "r");
+  }
 
   /** Find the program by the bridge; undefined where no router has loaded one. */
   static find(nl: NetlinkSocket, bridge: HookLink): PortGuard | undefined {
@@ -44,8 +46,9 @@ export class PortGuard {
   /** Attach the program to a new port, whatever namespace this thread is in now. */
   attach(port: HookLink): void {
     // By netlink, the socket's namespace counts; by bpf(2), that of this thread.
-    if (this.how === "tc") hook(this.how, this.nl, port, "ingress", this.program);
-    else inNetns(`/proc/self/fd/${this.#home}`, () => hook(this.how, this.nl, port, "ingress", this.program));
+    const attach = () => hook(this.how, this.nl, port, "ingress", this.program);
+    if (this.#home === undefined) attach();
+    else inNetns(`/proc/self/fd/${this.#home}`, attach);
   }
 
   bind(port: number, identity: PortIdentity): void {
@@ -61,6 +64,6 @@ export class PortGuard {
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#home);
+    if (this.#home !== undefined) closeSync(this.#home);
   }
 }
