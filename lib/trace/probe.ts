@@ -28,7 +28,7 @@ export type Sign = (typeof SIGNS)[number];
 
 const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
 const ICMP = { reply: 0, unreachable: 3, fragmentationNeeded: 4, request: 8 } as const;
-const TCP = { flags: 13, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
+const TCP = { flags: 13, syn: 0x02, rst: 0x04 } as const;
 const MARK = new TextEncoder().encode("weave trace ");
 
 /**
