@@ -87,6 +87,17 @@ describe.if(isRoot)("apply", () => {
     expect(written).toEqual([[undefined, 0, { ...DEFAULT, allowMulticast: false }]]);
   });
 
+  test("reads policies as those of old, which isolate annotated namespaces alone, where it is told to", async () => {
+    const isolation = { "net.beta.kubernetes.io/network-policy": '{"ingress":{"isolation":"DefaultDeny"}}' };
+    const annotated = { ...namespace, metadata: { name: "x", annotations: isolation } };
+    const isolated = async (x: object) =>
+      (await run([x, ...PODS, policy("deny")], "--use-legacy-netpol")).out.split(", ")[1];
+    expect([await isolated(namespace), await isolated(annotated)]).toEqual([
+      "0 of them isolated; 1 policy\n",
+      "2 of them isolated; 1 policy\n",
+    ]);
+  });
+
   test("does without tables of bridges where the kernel has none, and says what that means", async () => {
     refusals = [new NetlinkError("nftables bridge table create", ENOENT)];
     const { out, err, error } = await run([namespace, ...PODS]);
