@@ -479,6 +479,26 @@ describe("the fast datapath", () => {
       expect(troubles()).toEqual([expect.stringContaining("health: good")]);
     });
 
+    test("to less than the path carries, while our own kernel refuses heartbeats: that goes on", () => {
+      const { clock, world, subject, beat, take } = fastdp({ acknowledges: true, measures: true });
+      world.answers = true;
+      subject.confirm();
+      subject.heartbeat(beat);
+      clock.advance(100);
+      const path = { asked: FIRST_TEST + 1, mark: FIRST_TEST + 1, mtu: 1_450 };
+      subject.control(CONTROL.testReceived, encodeAnswer(path));
+      clock.advance(1_000);
+      expect(subject.pathMtu).toBe(1_450);
+      world.errno = EPERM;
+      for (let i = 0; i < 130; i++) {
+        subject.heard();
+        clock.advance(100);
+      }
+      take();
+      subject.mtuChanged();
+      expect(take().filter((event) => event.includes("health"))).toEqual([]);
+    });
+
     test("to less than the search finds: it ends the trouble", () => {
       const { clock, world, subject, troubles } = narrowed(1_354);
       world.mtu = 1_350;
