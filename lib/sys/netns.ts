@@ -3,7 +3,8 @@ import { closeSync, constants, fstatSync, openSync, statfsSync, statSync } from 
 import { reasonOf } from "./reason.ts";
 import { syscall, trySyscall } from "./syscall.ts";
 
-const CLONE_NEWNET = 0x40000000;
+/** For unshare(2) and setns(2). */
+export const CLONE_NEWNET = 0x40000000;
 /** include/uapi/linux/magic.h, include/uapi/linux/nsfs.h */
 const NSFS_MAGIC = 0x6e736673;
 const NS_GET_NSTYPE = 0xb703;

@@ -1,10 +1,8 @@
 // This process as one of a host: what a command does there, without a program for each time.
 import { closeSync } from "node:fs";
-import { OWN_NETNS, openNetns } from "../../lib/sys/netns.ts";
+import { CLONE_NEWNET, OWN_NETNS, openNetns } from "../../lib/sys/netns.ts";
 import { syscall } from "../../lib/sys/syscall.ts";
 import type { Host } from "./hosts.ts";
-
-const CLONE_NEWNET = 0x40000000;
 
 /** Run a function with this thread in a host's network namespace, and its environment; until it has ended, nothing else may run. */
 export async function asHost<T>(

@@ -3,7 +3,7 @@ import { parseCidr } from "../../lib/address/ipv4.ts";
 import { addressAdd } from "../../lib/netlink/address.ts";
 import { linkAdd, linkByName, linkSet } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { inNetns, inNewNetns } from "../../lib/sys/netns.ts";
+import { CLONE_NEWNET, inNetns, inNewNetns } from "../../lib/sys/netns.ts";
 import { syscall } from "../../lib/sys/syscall.ts";
 
 /** Whether namespaces can be made: `describe.if(isRoot)`. */
@@ -61,8 +61,6 @@ export function inContainer<T>({ pid }: BareContainer, fn: (nl: NetlinkSocket) =
     return fn(nl);
   });
 }
-
-const CLONE_NEWNET = 0x40000000;
 
 /**
  * Put this thread, and threads that it starts, into a new namespace with its lo up. The function leaves it for another such

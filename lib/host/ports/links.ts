@@ -2,6 +2,7 @@
 // of these is repaired. What is inside belongs to the container: changes are reported, and it is restored only with a link that
 // was removed.
 import type { Clock } from "../../clock/clock.ts";
+import { LatestMap } from "../../clock/latestmap.ts";
 import { Soon } from "../../clock/soon.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
@@ -56,7 +57,7 @@ export class ContainerLinks implements Keeper {
   /** Attachments in flight: many at once take longer than one may. */
   #attaching = 0;
   /** Paths of the namespaces of attached containers, by the aliases of their links, which are not learned yet. */
-  readonly #attached = new Map<string, string>();
+  readonly #attached = new LatestMap<string, string>(MAX_ATTACHED);
   /** ifindex of our bridge. */
   #bridge: number | undefined;
   #books: Books | undefined;
@@ -174,7 +175,8 @@ export class ContainerLinks implements Keeper {
       ...work,
       attach: async (attachment) => {
         this.#attaching++;
-        this.#expect(vethAlias(attachment), netnsPath(attachment.netns));
+        // To find the other end of its link otherwise, all namespaces are looked into.
+        this.#attached.set(vethAlias(attachment), netnsPath(attachment.netns));
         try {
           return await work.attach(attachment);
         } finally {
@@ -190,14 +192,6 @@ export class ContainerLinks implements Keeper {
         return work.detach(link);
       },
     };
-  }
-
-  /** Note where the other end of a link will be: to find it otherwise, all namespaces are looked into. */
-  #expect(alias: string, netns: string): void {
-    this.#attached.delete(alias);
-    this.#attached.set(alias, netns);
-    const [oldest] = this.#attached.keys();
-    if (oldest !== undefined && this.#attached.size > MAX_ATTACHED) this.#attached.delete(oldest);
   }
 
   /** Return all links that exist or should, with what is wrong with each. */

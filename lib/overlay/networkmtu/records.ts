@@ -3,14 +3,13 @@ import { MAX_PEERS } from "../../mesh/bounds.ts";
 import type { PeerName } from "../../mesh/name.ts";
 import type { Limit } from "../../sys/limit.ts";
 import { LEAST_MTU } from "../encapsulation.ts";
+import { GONE_MS } from "./participants.ts";
 import { decodeRecords, type MtuRecord, type MtuRecords, newerRecord } from "./wire.ts";
 
 /** The least that --mtu takes. */
 const LEAST_FIXED = 576;
 /** Records of peers that the topology does not have yet. */
 export const MAX_STRANGERS = 256;
-/** Interval of forgetting those. */
-const STRANGERS_MS = 70_000;
 
 export interface RecordsParams {
   readonly self: PeerName;
@@ -79,7 +78,7 @@ export class PeerRecords {
 
   /** Forget records of peers that are not in the mesh, now and then: they come before the topology has the peer. */
   #forgetStrangers(now: number): void {
-    if (now - this.#strangersForgottenAt < STRANGERS_MS) return;
+    if (now - this.#strangersForgottenAt < GONE_MS) return;
     this.#strangersForgottenAt = now;
     for (const peer of this.#byPeer.keys()) if (!this.params.counts(peer)) this.#byPeer.delete(peer);
   }
