@@ -98,9 +98,10 @@ export class Entries {
     }
   }
 
-  /** Addresses of a fully qualified name. */
+  /** Addresses of a fully qualified name, each once (RFC 2181, 5): several holders may have given it to one address. */
   lookup(hostname: string): IPv4[] {
-    return this.#found(this.#byName.get(hostname.toLowerCase())).map(({ address }) => address);
+    const found = this.#found(this.#byName.get(hostname.toLowerCase()));
+    return [...new Set(found.map(({ address }) => address))];
   }
 
   /** The name of an address: the first in order, where it has several. */

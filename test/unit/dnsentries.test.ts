@@ -54,12 +54,14 @@ describe("entries", () => {
         entries.merge(list);
         const living = [...entries.all()].filter(({ tombstone }) => tombstone === 0);
         const named = living.filter(({ hostname }) => hostname.toLowerCase() === "a.weave.local.");
-        expect(entries.lookup("a.WEAVE.local.").sort()).toEqual(named.map(({ address }) => address).sort());
+        const addresses = new Set(named.map(({ address }) => address));
+        expect(entries.lookup("a.WEAVE.local.").sort()).toEqual([...addresses].sort());
         expect(entries.reverse(2) !== undefined).toBe(living.some(({ address }) => address === 2));
         atOnce(entries.remove(({ origin }) => origin === peer(1)));
         expect([...entries.all()].every(({ origin }) => origin === peer(2))).toBe(true);
         const left = living.filter(({ hostname, origin }) => hostname.startsWith("b") && origin === peer(2));
-        expect(entries.lookup("b.weave.local.").length).toBe(left.length);
+        const leftAddresses = new Set(left.map(({ address }) => address));
+        expect(entries.lookup("b.weave.local.").length).toBe(leftAddresses.size);
       }),
     );
   });
