@@ -1,7 +1,9 @@
 // weave expose, hide: the host's own addresses on the network.
-import { type Cidr, formatCidr } from "../../lib/address/ipv4.ts";
+import { type Cidr, formatCidr, type IPv4 } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
+import { bridgeAddresses, findBridge } from "../../lib/host/bridge.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import { reasonOf } from "../../lib/sys/reason.ts";
 import { JSON_OPTION, remark } from "../answer.ts";
 import { type Command, UsageError } from "../arguments.ts";
@@ -67,6 +69,13 @@ export const expose: Command = {
   },
 };
 
+/** Return the addresses that the bridge of this host has. */
+function exposedAddresses(): ReadonlySet<IPv4> {
+  using nl = new NetlinkSocket(NETLINK_ROUTE);
+  const bridge = findBridge(nl, undefined);
+  return new Set(bridge && bridgeAddresses(nl, bridge).map(({ address }) => address));
+}
+
 /** Undo new exposures and their names; return the errors. */
 async function takeBack(api: ApiClient, cidrs: readonly Cidr[]): Promise<string[]> {
   const failures: string[] = [];
@@ -117,8 +126,11 @@ export const hide: Command = {
         remark(args, `weave hide: ${error.message}; 'weave ps weave:expose' lists what is`);
       }
     }
-    await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(cidrs)));
-    await release(api, EXPOSE_ID, cidrs);
+    // One that is exposed with another prefix length, too, keeps its names; the router does not release it.
+    const left = exposedAddresses();
+    const gone = cidrs.filter(({ address }) => !left.has(address));
+    await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(gone)));
+    await release(api, EXPOSE_ID, gone);
     answerAddresses(args, EXPOSE_ID, hidden);
   },
 };

@@ -1,5 +1,5 @@
 // What the allocator of a peer is configured with, and what it calls. Each part of it takes what it needs.
-import type { AddressRange, Cidr } from "../address/ipv4.ts";
+import type { AddressRange, Cidr, IPv4 } from "../address/ipv4.ts";
 import type { Clock } from "../clock/clock.ts";
 import type { Random } from "../clock/random.ts";
 import type { Sighting } from "../host/containers.ts";
@@ -48,6 +48,8 @@ export interface AllocatorDependencies {
   readonly store: AllocatorStore;
   /** List the addresses on links of containers; asked before an address is taken from a container. */
   attached?(): Promise<Sighting>;
+  /** Return whether a holder that is no container still uses an address: then it is not released. */
+  uses?(id: string, address: IPv4): boolean;
   /** Our ring gave in to another: peers that were refused for the difference may fit now. */
   ringReplaced?(): void;
   /** The ranges that we own have changed. */

@@ -22,7 +22,7 @@ export interface ReleaseOptions {
 }
 
 export interface ReleaserDependencies
-  extends Pick<AllocatorDependencies, "clock" | "log" | "attached" | "released" | "gone"> {
+  extends Pick<AllocatorDependencies, "clock" | "log" | "attached" | "uses" | "released" | "gone"> {
   /** Addresses were released: what waits may be possible now. */
   changed(): void;
 }
@@ -90,7 +90,10 @@ export class Releaser {
     );
     if (leases.length === 0 && !waited) throw new NoAddressesError(`Delete: no addresses for ${id}`);
     if (!isContainer || (detached && leases.every(isMeant))) {
-      this.#remove(id, leases);
+      this.#remove(
+        id,
+        leases.filter(({ address }) => isContainer || !this.#uses(id, address)),
+      );
       return Promise.resolve();
     }
     for (const lease of leases) {
@@ -110,8 +113,15 @@ export class Releaser {
       this.#block(id, [lease], "unseen");
       return this.#settle();
     }
+    if (this.#uses(id, address))
+      throw new IpamError(`Free: address ${formatIPv4(address)} is still in use by ${id}`);
     this.#remove(id, [lease]);
     return Promise.resolve();
+  }
+
+  /** Whether a holder that is no container uses an address: the host may have it with two prefix lengths. */
+  #uses(id: string, address: IPv4): boolean {
+    return this.dependencies.uses?.(id, address) === true;
   }
 
   /** A container ended. It may be started again, and keeps its addresses for a while. */

@@ -5,7 +5,7 @@ import { systemRandom } from "../clock/random.ts";
 import { releaseMissed } from "../container/missed.ts";
 import type { Nameserver } from "../dns/nameserver.ts";
 import { containerPorts, type Sighting } from "../host/containers.ts";
-import { partsOfKey, vethAlias } from "../host/names.ts";
+import { EXPOSE_ID, partsOfKey, vethAlias } from "../host/names.ts";
 import { BusyError, WorkThread } from "../host/workthread.ts";
 import { Allocator } from "../ipam/allocator.ts";
 import { settleReleases } from "../ipam/releases.ts";
@@ -90,6 +90,7 @@ export async function startAddresses(
       log: log.with({ component: "ipam" }),
       store: allocatorStore(store),
       attached: () => work.attached(),
+      uses: (id, address) => id === EXPOSE_ID && host.exposures.stateOf(address) !== undefined,
       released: (id) => unname(id),
       ringReplaced: () => mesh.admission.refusals.lift(),
       gone: (ids) => ask(ids),

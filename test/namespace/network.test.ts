@@ -307,7 +307,21 @@ test("expose and hide", async () => {
   const [first = ""] = await outside.until("ICMP echo request");
   expect(first).toContain(`IP ${c.ip} > ${b.ip}: ICMP echo request`);
   expect((await exec(b.command("ping", "-n", "-c", "1", "-W", String(LATE_S), address))).code).toBe(0);
+  // With two prefix lengths it is the host's until both are hidden.
+  await c.weave("expose", "10.46.7.7/16", "-h", "twice.weave.local");
   await c.weave("hide", "10.46.7.7/12");
+  expect(await c.must(["ip", "-4", "addr", "show", "weave"])).toContain("10.46.7.7/16");
+  expect(await c.weave("dns-lookup", "twice")).toBe("10.46.7.7\n");
+  const thief = await c.exec([
+    join(DIST, "weave"),
+    "attach",
+    "10.46.7.7/12",
+    "--netns",
+    await hosts.pod("thief"),
+  ]);
+  expect(thief.stderr).toContain("10.46.7.7/12 is already owned by weave:expose");
+  await c.weave("hide", "10.46.7.7/16");
+  expect(await c.weave("dns-lookup", "twice")).toBe("");
   expect(await c.must(["ip", "-4", "addr", "show", "weave"])).not.toContain("10.46.7.7");
 });
 

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { formatIPv4, type IPv4, parseCidr } from "../../lib/address/ipv4.ts";
+import { formatIPv4, type IPv4, parseCidr, parseIPv4 } from "../../lib/address/ipv4.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { releaseMissed } from "../../lib/container/missed.ts";
@@ -23,7 +23,10 @@ const CONTAINER = { isContainer: true };
 const [ETH0, NET1] = ["weave/eth0", "weave/net1"];
 
 /** One allocator, alone; `links` are the addresses that the kernel would show. */
-function alone(holders: Record<string, Holder> = {}) {
+function alone(
+  holders: Record<string, Holder> = {},
+  uses: (id: string, address: IPv4) => boolean = () => false,
+) {
   const clock = new SimulatedClock();
   const links = new Set<IPv4>();
   const released: string[] = [];
@@ -53,6 +56,7 @@ function alone(holders: Record<string, Holder> = {}) {
         searches.begun++;
         return seen(Array.from(links, (address) => ({ address, prefix: 28 })));
       },
+      uses,
       released: (id) => released.push(id),
     },
   );
@@ -290,4 +294,19 @@ describe("on disk", () => {
     const on = { destroyed: () => expect.unreachable(), unname: () => expect.unreachable() };
     await releaseMissed([join(folder, "none.sock")], new Set(["c"]), on);
   });
+});
+
+test("an address that a holder still uses is not released, one by one or with all others", async () => {
+  const used = new Set<IPv4>();
+  const { allocator, held } = alone({}, (id, address) => id === "host" && used.has(address));
+  const [first, second] = [await allocator.allocate("host", SUBNET), parseIPv4("10.32.0.9")];
+  await allocator.claim("host", { address: second, prefix: SUBNET.prefix });
+  used.add(second);
+  expect(() => allocator.free("host", second)).toThrow("10.32.0.9 is still in use by host");
+  await allocator.delete("host");
+  expect(held("host")).toEqual([second]);
+  used.clear();
+  await allocator.free("host", second);
+  expect(held("host")).toEqual([]);
+  expect(first).not.toBe(second);
 });
