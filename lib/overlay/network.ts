@@ -134,7 +134,7 @@ export class NetworkOverlay implements Overlay {
     if (withoutFastdp) {
       const level = withoutFastdp.cause === "switched off" ? "info" : "warning";
       log[level](`no fast datapath: ${withoutFastdpText(withoutFastdp)}`);
-    }
+    } else if (datapath.onlySleeve) log.warning(`no fast datapath: ${datapath.fastdpTrouble}`);
   }
 
   get #overlays() {

@@ -174,7 +174,7 @@ function report(
     dns,
     overlay: {
       Port: datapath.portName,
-      Kind: overlayKind(withoutFastdp, onlyClear, options["trusted-subnets"].length > 0),
+      Kind: overlayKind(datapath.onlySleeve, onlyClear, options["trusted-subnets"].length > 0),
     },
     mtu: mtuReport(overlay.mtu, mesh),
     diagnostics: () => overlay.diagnostics(),
@@ -221,12 +221,8 @@ function report(
 }
 
 /** Return the overlays in use, for the status; connections between trusted subnets are not encrypted. */
-function overlayKind(
-  withoutFastdp: OverlayTrouble | undefined,
-  onlyClear: OverlayTrouble | undefined,
-  trusts: boolean,
-): string {
-  if (withoutFastdp || (onlyClear && !trusts)) return "sleeve";
+function overlayKind(onlySleeve: boolean, onlyClear: OverlayTrouble | undefined, trusts: boolean): string {
+  if (onlySleeve || (onlyClear && !trusts)) return "sleeve";
   return onlyClear ? "fast datapath between trusted subnets, else sleeve" : "fast datapath: VXLAN and eBPF";
 }
 

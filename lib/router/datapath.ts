@@ -65,7 +65,9 @@ export async function startDatapath(
   const shortId = context.kept.shortId.get() ?? drawShortId(systemRandom);
   const flow = openFlowCache(context);
   const links = { name, port, mtu: () => mtu.link, self: shortId, fastdp: options.fastdp, flow: flow?.maps };
-  const datapath = new Datapath(route, links, (keeper) => reconciler.keep(keeper));
+  const datapath = new Datapath(route, links, (keeper, trying) =>
+    trying ? reconciler.keepTrying(keeper) : reconciler.keep(keeper),
+  );
   scope.deferUnlessStarted("the overlay's links", () => datapath.remove());
   scope.defer("eBPF maps", () => datapath.closeMaps());
   const flowCache =

@@ -34,7 +34,7 @@ async function controlOf(opened: TestContext, services: object = {}) {
       reconciler: { notes: () => ["of repairs"] },
     },
     datapath: {
-      datapath: { portName: "vxlan-6784", withoutFastdp: undefined as object | undefined },
+      datapath: { portName: "vxlan-6784", onlySleeve: false, withoutFastdp: undefined as object | undefined },
       onlyClear: undefined as OverlayTrouble | undefined,
       overlay: {
         mtu: { mtu: 1_400, isFixed: true, limit: {} },
@@ -210,6 +210,7 @@ describe.if(isRoot)("the control API of a router", () => {
       ...["attachments", "work", "servers"],
     ]);
     parts.datapath.datapath.withoutFastdp = { code: "option" };
+    parts.datapath.datapath.onlySleeve = true;
     const sleeve = made(target);
     expect([
       sleeve.overlay.Kind,

@@ -114,8 +114,25 @@ describe("a port in use", () => {
       const text = await host.weave("status");
       expect(text).toContain("no VXLAN link on UDP port 6784: UDP port 6784 is in use by bun");
       expect(text).toContain(`(pid ${pid}); stop that, or choose another with --port`);
-      await host.weave("stop");
+      expect(await host.weave("report", "-f", "{{.Router.Interface}}")).toBe("sleeve-6783 (sleeve)\n");
     });
+    // As soon as the port is free the router uses it.
+    await eventually(
+      "the fast datapath",
+      () => host.weave("report", "-f", "{{.Router.Interface}}"),
+      (text) => text.startsWith("vxlan-6784 (fast datapath"),
+    );
+    expect(await host.must(["ip", "-d", "link", "show", "vxlan-6784"])).toContain("master weave");
+    await host.weave("stop");
+  });
+
+  test("a link of another kind in the place of weave's TAP link is named", async () => {
+    await host.weave("reset", "--force");
+    await host.must(["ip", "tuntap", "add", "sleeve-6783", "mode", "tun"]);
+    const { code, stderr } = await launch();
+    await host.must(["ip", "link", "del", "sleeve-6783"]);
+    expect(stderr).toBe("weave launch: link sleeve-6783 is in the way: not weave's TAP link; remove it\n");
+    expect(code).toBe(1);
   });
 });
 

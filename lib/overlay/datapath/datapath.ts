@@ -15,6 +15,7 @@ import { Contents, type ForwardingTable } from "./contents.ts";
 import { Hooks } from "./hooks.ts";
 import {
   linkAddress,
+  PortInUseError,
   removeFormerLinks,
   requireKernel,
   TapLink,
@@ -49,6 +50,9 @@ export interface DatapathConfig {
   readonly flow?: FlowMaps | undefined;
 }
 
+/** Reconcile a resource now and from now on; throws where it fails now, unless it is to be tried again. */
+type Keep = (keeper: Keeper, trying?: boolean) => void;
+
 export class Datapath {
   readonly maps: DatapathMaps;
   /** Called with why frames may be lost in the kernel's part; with undefined when it is repaired. */
@@ -62,16 +66,17 @@ export class Datapath {
   /** The sleeve engine has let go of its files. */
   #unused = true;
   #mapsClosed = false;
+  /** All resources are kept. */
+  #complete = false;
   readonly #contents: Contents;
 
   /**
-   * Set it up by `keep`, which reconciles each resource now and from then on. Throws DatapathError where the kernel lacks
-   * something, and leaves nothing behind.
+   * Set it up by `keep`. Throws DatapathError where the kernel lacks something, and leaves nothing behind.
    */
   constructor(
     private readonly nl: NetlinkSocket,
     config: DatapathConfig,
-    keep: (keeper: Keeper) => void,
+    keep: Keep,
   ) {
     const { name, port, mtu, self, fastdp, flow } = config;
     const trouble = (what: string) => (reason: string | undefined) => this.#trouble(what, reason);
@@ -92,7 +97,7 @@ export class Datapath {
       const links = () => ({ vxlan: isPort() ? undefined : this.#vxlan.link, tap: this.#tap.link });
       const flowMaps = flow && flowFds(flow);
       this.#hooks = new Hooks(nl, this.maps, links, self, flowMaps, trouble("programs"));
-      keep(keeper(this.#vxlan));
+      this.#keepVxlan(keep);
       this.#vxlan.started();
       // Before the new link has programs and forwards anything.
       removeFormerLinks(nl, this.#vxlan.link);
@@ -108,13 +113,30 @@ export class Datapath {
       );
       keep(keeper(this.#hooks));
       keep(keeper(this.#contents));
+      this.#complete = true;
     } catch (error) {
       this.remove();
       throw error;
     }
   }
 
-  /** Why there is no fast datapath; undefined where there is one. */
+  /** Keep the VXLAN link; one whose UDP port is taken is made once that is free, and frames go by sleeve until then. */
+  #keepVxlan(keep: Keep): void {
+    const vxlan = keeper(this.#vxlan);
+    try {
+      keep(vxlan);
+    } catch (error) {
+      if (!(error instanceof PortInUseError)) throw error;
+      keep(vxlan, true);
+    }
+  }
+
+  /** Return whether frames to other hosts go by sleeve alone now. */
+  get onlySleeve(): boolean {
+    return this.#tap.isPort();
+  }
+
+  /** Why there is no fast datapath, and will be none; undefined where there is one. */
   get withoutFastdp(): OverlayTrouble | undefined {
     return this.#vxlan.without;
   }
@@ -237,7 +259,7 @@ export class Datapath {
     if (reason === undefined) this.#troubles.delete(what);
     else this.#troubles.set(what, reason);
     if (this.trouble !== before) this.onTrouble(this.trouble);
-    if (hadVxlan === !this.#troubles.has("vxlan")) return;
+    if (hadVxlan === !this.#troubles.has("vxlan") || !this.#complete) return;
     for (const each of [keeper(this.#tap), keeper(this.#hooks)]) each.reconcile(() => true);
   }
 }

@@ -19,7 +19,7 @@ import { vxlanStopLearning } from "../../netlink/link/vxlan.ts";
 import { type Link, linkAdd, linkByIndex, linkByName, linkList } from "../../netlink/link.ts";
 import type { NetlinkSocket } from "../../netlink/socket.ts";
 import { openTap } from "../../netlink/tap.ts";
-import { EADDRINUSE, EBUSY, EEXIST, isErrno } from "../../sys/errno.ts";
+import { EADDRINUSE, EBUSY, EEXIST, EINVAL, isErrno } from "../../sys/errno.ts";
 import { listenTrouble } from "../../sys/listening.ts";
 import { reasonOf } from "../../sys/reason.ts";
 import { syscall } from "../../sys/syscall.ts";
@@ -38,6 +38,9 @@ const PORT = { master: BRIDGE, port: NEW_PORT };
 class DatapathError extends Error {
   override readonly name = "DatapathError";
 }
+
+/** Another program or link has the VXLAN link's UDP port. */
+export class PortInUseError extends DatapathError {}
 
 export function vxlanName(port: number): string {
   return `vxlan-${port}`;
@@ -163,13 +166,15 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
     } catch (error) {
       const trouble = this.#whyNot(error);
       if (!present || !this.#started) linkDelete(this.nl, this.link);
+      this.#created &&= this.#started;
+      // Unlike a kernel without VXLAN, what has the port may let go of it.
+      if (trouble.cause === "port in use") throw new PortInUseError(troubleText(trouble), { cause: error });
       if (this.#started) throw new DatapathError(troubleText(trouble), { cause: error });
-      this.#created = false;
       this.without = trouble;
     }
   }
 
-  /** From now on a failure is trouble, and no longer a reason to do without the fast datapath. */
+  /** From now on any failure is trouble, and no longer a reason to do without the fast datapath. */
   started(): void {
     this.#started = true;
   }
@@ -207,12 +212,17 @@ export class VxlanLink implements Resource<DesiredLink | undefined, Found, LinkC
 }
 
 /** Open the TAP link exclusively. */
-function exclusiveTap(name: string): number {
+function exclusiveTap(nl: NetlinkSocket, name: string): number {
   try {
     return openTap(name, true);
   } catch (error) {
     if (isErrno(error, EBUSY))
       throw new DatapathError(`link ${name} is in use: weave may be running already`, { cause: error });
+    // A link of this name that is not a TAP link, or has other queues.
+    if (isErrno(error, EINVAL) && linkByName(nl, name))
+      throw new DatapathError(`link ${name} is in the way: not weave's TAP link; remove it`, {
+        cause: error,
+      });
     throw error;
   }
 }
@@ -248,7 +258,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
     readonly trouble: (reason: string | undefined) => void,
   ) {
     this.link = tapName(port);
-    this.fd = requireKernel("TAP links (CONFIG_TUN)", () => exclusiveTap(this.link));
+    this.fd = requireKernel("TAP links (CONFIG_TUN)", () => exclusiveTap(this.nl, this.link));
     this.#made();
   }
 
@@ -269,7 +279,7 @@ export class TapLink implements Resource<DesiredLink, Found, LinkChange> {
 
   apply([change]: readonly LinkChange[]): void {
     if (change?.index === undefined) {
-      replaceFile(this.fd, exclusiveTap(this.link));
+      replaceFile(this.fd, exclusiveTap(this.nl, this.link));
       this.#made();
       this.recreated();
     }
