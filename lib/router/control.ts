@@ -187,6 +187,7 @@ function report(
       ...host.exposures.problems(),
       ...attachments.problems(),
       ...declared.problems(),
+      ...(dns?.problems() ?? []),
       ...conntrackProblems(),
     ],
     repairs: host.reconciler,

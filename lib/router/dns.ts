@@ -19,6 +19,7 @@ import type { RouteMonitor } from "../netlink/monitor.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
+import { type ProblemReport, problemOf } from "../sys/trouble.ts";
 import type { RouterContext } from "./context.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 
@@ -32,6 +33,8 @@ export interface RunningDns extends DnsSources {
   bridgeHas(addresses: readonly Cidr[]): Promise<void>;
   /** Lines for the status. */
   notes(): string[];
+  /** Addresses at which containers ask, and get no answer. */
+  problems(): ProblemReport[];
   limits(): Limit[];
 }
 
@@ -100,6 +103,7 @@ export async function startDns(
     server,
     upstream,
     limits: () => [...nameserver.limits(), ...server.limits()],
+    problems: () => bridge.problems(),
     notes: () => [...nameserver.notes(), ...forwarder.notes()],
     address: () => (fixed ? server.addresses : wanted()).find((each) => server.addresses.includes(each)),
     async bridgeHas(addresses) {
@@ -134,6 +138,8 @@ class BridgeListeners {
   #settled: Promise<void> = Promise.resolve();
   #again: Timer | undefined;
   #stopped = false;
+  /** Why it does not listen on an address. */
+  #failures: readonly string[] = [];
   readonly #warn: LimitedWarning;
 
   constructor(
@@ -152,6 +158,10 @@ class BridgeListeners {
     return this.#settled;
   }
 
+  problems(): ProblemReport[] {
+    return this.#failures.map((why) => problemOf("dns", why, "it is tried again every 5 s"));
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#again?.cancel();
@@ -162,14 +172,15 @@ class BridgeListeners {
     if (this.#stopped) return;
     const { server } = this;
     for (const address of server.addresses) if (!this.#wanted.includes(address)) server.unlisten(address);
-    let failed = false;
+    const failures: string[] = [];
     for (const address of this.#wanted) {
       await server.listen(address).catch((error) => {
-        failed = true;
+        failures.push(reasonOf(error));
         this.#warn(address, reasonOf(error));
       });
     }
-    if (failed) {
+    this.#failures = failures;
+    if (failures.length > 0) {
       this.#again = this.clock.after(LISTEN_AGAIN_MS, () => {
         this.#settled = this.#settled.then(() => this.#settle());
       });

@@ -3,7 +3,7 @@ import { type Clock, every, type Timer } from "../clock/clock.ts";
 import type { Log } from "../log/log.ts";
 import { guarded } from "../log/unexpected.ts";
 import { reasonOf } from "../sys/reason.ts";
-import type { ProblemReport } from "../sys/trouble.ts";
+import { type ProblemReport, problemOf } from "../sys/trouble.ts";
 
 const LOOK_MS = 5_000;
 
@@ -50,12 +50,7 @@ export class OwnFiles {
   }
 
   problems(): ProblemReport[] {
-    return [...this.#failures.values()].map((why) => {
-      const at = why.lastIndexOf("; ");
-      return at < 0
-        ? { Check: "files", Found: why, Advice: "remove what is in its place" }
-        : { Check: "files", Found: why.slice(0, at), Advice: why.slice(at + 2) };
-    });
+    return [...this.#failures.values()].map((why) => problemOf("files", why, "remove what is in its place"));
   }
 
   stop(): void {

@@ -34,3 +34,10 @@ export interface ProblemReport {
   /** Where it is about a peer at one: "ip:port". */
   Address?: string;
 }
+
+/** Return a problem from an error's text, "cause; remedy"; with `advice` where it has no remedy. */
+export function problemOf(check: string, text: string, advice: string): ProblemReport {
+  const at = text.lastIndexOf("; ");
+  if (at < 0) return { Check: check, Found: text, Advice: advice };
+  return { Check: check, Found: text.slice(0, at), Advice: text.slice(at + 2) };
+}

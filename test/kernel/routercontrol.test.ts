@@ -77,7 +77,7 @@ async function controlOf(opened: TestContext, services: object = {}) {
       },
       work,
     },
-    dns: { limits: () => limit("dns"), notes: () => ["of dns"] },
+    dns: { limits: () => limit("dns"), notes: () => ["of dns"], problems: () => ["of dns"] },
     exposing: { expose: note("expose"), hide: note("hide") },
     hostPorts: {},
   };
@@ -194,7 +194,7 @@ describe.if(isRoot)("the control API of a router", () => {
     const said: unknown[] = [report.diagnostics(), report.macs(), report.dropped(), report.mesh, report.dns];
     expect(said).toEqual([...["diagnostics", ["mac"], { flood: 1 }, parts.mesh, parts.dns]]);
     expect([problems, repairs] as unknown[]).toEqual([
-      ["exposures", "attachments", "declared"],
+      ["exposures", "attachments", "declared", "of dns"],
       parts.host.reconciler,
     ]);
     expect(notes).toEqual([

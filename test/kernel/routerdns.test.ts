@@ -66,6 +66,13 @@ describe.if(isRoot)("DNS of a router", () => {
     expect(lines.find((line) => line.startsWith("warning"))).toContain(
       `cannot answer DNS queries on ${AT_A}: `,
     );
+    expect(dns.problems()).toEqual([
+      {
+        Check: "dns",
+        Found: expect.stringContaining(`cannot answer DNS queries on ${AT_A}: UDP port 53 is in use by `),
+        Advice: "stop that, or choose another with --dns-listen-address",
+      },
+    ]);
     const pass = async (ms: number) => {
       clock.advance(ms);
       await dns.bridgeHas([A, B]);
@@ -79,6 +86,7 @@ describe.if(isRoot)("DNS of a router", () => {
     expect(at()).toEqual([AT_B]);
     await pass(1);
     expect([at(), dns.address(), warnings()]).toEqual([[AT_A, AT_B], AT_A, 2]);
+    expect(dns.problems()).toEqual([]);
     // Nothing is left to try.
     await pass(60_000);
     expect([at(), warnings()]).toEqual([[AT_A, AT_B], 2]);
