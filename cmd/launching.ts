@@ -2,16 +2,9 @@
 import { type ApiClient, apiClient, type CallOptions } from "../lib/api/client.ts";
 import { logFile } from "../lib/api/paths.ts";
 import { Launched, type Shape } from "../lib/api/shapes.ts";
-import { systemClock } from "../lib/clock/clock.ts";
 import { printable } from "../lib/log/printable.ts";
 import { launchDaemon } from "../lib/router/daemon.ts";
-import {
-  askStarted,
-  awaitPeers,
-  launchedShape,
-  launchedText,
-  otherWarnings,
-} from "../lib/router/launched.ts";
+import { launchedShape, launchedText, otherWarnings } from "../lib/router/launched.ts";
 import { answer } from "./answer.ts";
 import type { Arguments } from "./arguments.ts";
 import { awaitGrant } from "./granting.ts";
@@ -36,15 +29,8 @@ export async function startDaemon({
   args,
   env,
 }: ReturnType<typeof daemonArguments>): Promise<Shape<typeof Launched>> {
-  const daemon = await launchDaemon(args, env);
-  try {
-    const api = apiClient();
-    const started = await daemon.whileRunning(awaitPeers(() => askStarted(api), systemClock));
-    const warnings = otherWarnings(daemon.warnings(), started);
-    return launchedShape(started, { pid: daemon.pid, log: logFile(), warnings });
-  } finally {
-    daemon.leave();
-  }
+  const { pid, started, warnings } = await launchDaemon(args, env);
+  return launchedShape(started, { pid, log: logFile(), warnings: otherWarnings(warnings, started) });
 }
 
 /** Print the answer of launch, and the router's warnings on standard error. */

@@ -10,7 +10,7 @@ import { DEFAULT_PORT } from "../../lib/mesh/port.ts";
 import { describeMigration, findOriginal, isPending } from "../../lib/migration/migration.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/migration/process.ts";
 import { runningPid } from "../../lib/router/instance.ts";
-import { askStarted, launchedText } from "../../lib/router/launched.ts";
+import { launchedText } from "../../lib/router/launched.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { askLocally } from "../../lib/sys/localhttp.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
@@ -170,7 +170,11 @@ async function awaitMigration(elsewhere: string | undefined): Promise<void> {
 }
 
 async function untilConnected(): Promise<string> {
-  const { targets } = await askStarted(apiClient());
+  const states = await apiClient()(
+    "GET",
+    `/report?format=${encodeURIComponent("{{json .Router.TargetStates}}")}`,
+  );
+  const targets = v.parse(v.array(v.object({ State: v.string() })), JSON.parse(states));
   const connected = targets.filter(({ State }) => State === "connected").length;
   return `waiting until our router carries traffic: ${connected} of ${targets.length} peers connected`;
 }

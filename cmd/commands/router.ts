@@ -10,7 +10,7 @@ import { runInRouter } from "../../lib/cni/main.ts";
 import { refuseOverlap } from "../../lib/host/overlap.ts";
 import type { KubeClient } from "../../lib/kube/client.ts";
 import { createLog, type Log } from "../../lib/log/log.ts";
-import { surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
+import { detached, surviveUnexpectedErrors } from "../../lib/log/unexpected.ts";
 import {
   completeMigration,
   findOriginal,
@@ -22,7 +22,7 @@ import { findOriginalProcess } from "../../lib/migration/process.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
 import type { RouterServices } from "../../lib/router/context.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
-import { reportToLauncher } from "../../lib/router/launcher.ts";
+import { openLauncher } from "../../lib/router/launcher.ts";
 import { boundedLog, lastLines } from "../../lib/router/logfile.ts";
 import { parseOptions, type RouterOptions } from "../../lib/router/options.ts";
 import {
@@ -33,6 +33,7 @@ import {
 } from "../../lib/router/policies.ts";
 import { startRouter } from "../../lib/router/router.ts";
 import { serveWaiting } from "../../lib/router/servers.ts";
+import { awaitPeers, type Started } from "../../lib/router/started.ts";
 import { confine } from "../../lib/sys/confine.ts";
 import { requireOpenFiles } from "../../lib/sys/openfiles.ts";
 import { requireCapabilities } from "../../lib/sys/requiredcapabilities.ts";
@@ -52,13 +53,16 @@ import { reportCrashes, runLoggedDaemon, surviveCrashes } from "../shutdown.ts";
 
 /** Run a router in the foreground until it is told to stop. */
 export async function runRouter(options: RouterOptions): Promise<void> {
-  await begin(options, async ({ scope, log, page }) => {
+  await begin(options, async ({ scope, log, page, started }) => {
     const original = takeOver(log);
     const keepers = options["expect-npc"] ? expectPolicies(enforces(original), log) : undefined;
     if (!keepers) expectNoPolicies(log);
     warnOfPreceding(log);
     if (original) removeConflictingLinks(original, log);
-    const services = { cni: runInRouter, page, answerers, notes: policyNotes, ...(keepers && { keepers }) };
+    const services = {
+      ...{ cni: runInRouter, page, answerers, notes: policyNotes, started },
+      ...(keepers && { keepers }),
+    };
     const api = await startRouter(options, services, log, scope);
     migrate(original, api, options["expect-npc"], log, scope);
   });
@@ -167,6 +171,7 @@ interface Begun {
   readonly log: Log;
   readonly restart: (why: string) => void;
   readonly page: RouterServices["page"] & {};
+  readonly started: RouterServices["started"] & {};
 }
 
 /** Become the router of this host: one at a time; it survives uncaught errors. */
@@ -174,7 +179,12 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
   requireRoot();
   const written = createLog(options["log-level"], options["log-format"], boundedLog(logFile()));
   const events = new EventLog(systemClock);
-  const log = events.heard(reportToLauncher(written));
+  const launcher = openLauncher(written);
+  const log = events.heard(launcher?.log ?? written);
+  let look: (() => Started) | undefined;
+  const started = (later: () => Started) => {
+    look = later;
+  };
   await runLoggedDaemon(log, "containers stay attached", async (scope, restart) => {
     requireOpenFiles();
     requireCapabilities();
@@ -189,8 +199,9 @@ async function begin(options: RouterOptions, start: (begun: Begun) => Promise<vo
       crashes.state = sources.report;
       return statusPage(sources, events);
     };
-    await start({ scope, log, restart, page });
+    await start({ scope, log, restart, page, started });
   });
+  if (launcher && look) detached("telling launch", awaitPeers(look, systemClock).then(launcher.started));
 }
 
 export const router: Command = {

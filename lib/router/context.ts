@@ -24,6 +24,7 @@ import { restoreLog } from "./logfile.ts";
 import { OptionError, type RouterOptions } from "./options.ts";
 import { OwnFiles } from "./ownfiles.ts";
 import { findName } from "./peername.ts";
+import type { Started } from "./started.ts";
 
 /** What a daemon does beside being a router; wired in by cmd/. */
 export interface RouterServices {
@@ -45,6 +46,8 @@ export interface RouterServices {
   notes?(): string[];
   /** The status page. */
   page?(sources: PageSources): StatusPage;
+  /** Told how this router has started once it is ready: by `look` at its state. */
+  started?(look: () => Started): void;
   /** Further kernel state to keep. */
   keepers?(nf: NetlinkSocket): Keeper[];
 }

@@ -15,9 +15,10 @@ import { requireBridge } from "../host/bridge.ts";
 import { conntrackProblems } from "../host/conntrack.ts";
 import type { Log } from "../log/log.ts";
 import { unexpectedNotes } from "../log/unexpected.ts";
+import { targetState } from "../mesh/report/targets.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import { Probes } from "../overlay/probe/probes.ts";
-import { type OverlayTrouble, withoutFastdpText } from "../overlay/trouble.ts";
+import { withoutFastdpText } from "../overlay/trouble.ts";
 import { EHOSTUNREACH } from "../sys/errno.ts";
 import type { Limit } from "../sys/limit.ts";
 import { reasonOf } from "../sys/reason.ts";
@@ -33,9 +34,11 @@ import type { HostPortBook } from "./hostports.ts";
 import { meshNotes } from "./mesh.ts";
 import { mtuReport } from "./mtureport.ts";
 import type { NamedPeers } from "./named.ts";
+import type { RouterOptions } from "./options.ts";
 import { Pinger } from "./ping.ts";
 import { serveAll } from "./servers.ts";
 import { Silences } from "./silences.ts";
+import type { Started } from "./started.ts";
 
 /** What the control API reports on and acts on. */
 export interface RouterParts {
@@ -174,7 +177,7 @@ function report(
     dns,
     overlay: {
       Port: datapath.portName,
-      Kind: overlayKind(datapath.onlySleeve, onlyClear, options["trusted-subnets"].length > 0),
+      Kind: overlayKind(options, { datapath, onlyClear }),
     },
     mtu: mtuReport(overlay.mtu, mesh),
     diagnostics: () => overlay.diagnostics(),
@@ -222,9 +225,29 @@ function report(
 }
 
 /** Return the overlays in use, for the status; connections between trusted subnets are not encrypted. */
-function overlayKind(onlySleeve: boolean, onlyClear: OverlayTrouble | undefined, trusts: boolean): string {
-  if (onlySleeve || (onlyClear && !trusts)) return "sleeve";
+function overlayKind(
+  options: RouterOptions,
+  { datapath, onlyClear }: Pick<RouterDatapath, "datapath" | "onlyClear">,
+): string {
+  const trusts = options["trusted-subnets"].length > 0;
+  if (datapath.onlySleeve || (onlyClear && !trusts)) return "sleeve";
   return onlyClear ? "fast datapath between trusted subnets, else sleeve" : "fast datapath: VXLAN and eBPF";
+}
+
+/** Return how the router has started, as launch tells it. */
+export function startedState(
+  { options }: RouterContext,
+  datapath: RouterDatapath,
+  mesh: MeshRouter,
+): Started {
+  return {
+    name: mesh.ourself.name,
+    nickname: mesh.ourself.nickName,
+    range: options.allocates ? formatCidr(options.range) : null,
+    overlay: overlayKind(options, datapath),
+    encryption: mesh.encryption !== undefined,
+    targets: mesh.maker.namedTargets().map(targetState),
+  };
 }
 
 /** False for a container that a runtime of this host, if there is one, does not know or says is not running. */

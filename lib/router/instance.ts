@@ -1,14 +1,15 @@
 // One router per host: it locks the pid file for its whole life.
 import { closeSync, constants, existsSync, fchmodSync, ftruncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import { pidFile } from "../api/paths.ts";
+import { controlSocket, pidFile } from "../api/paths.ts";
 import { EAGAIN } from "../sys/errno.ts";
 import { fileIdentity } from "../sys/fileidentity.ts";
-import { findLockHolder, lockHolder } from "../sys/lockholder.ts";
+import { findLockHolder, lockHeldBy, lockHolder } from "../sys/lockholder.ts";
 import { makeOwnFolder, openOwnFile } from "../sys/ownfile.ts";
 import { Pidfd } from "../sys/pidfd.ts";
 import { SysError, trySyscall } from "../sys/syscall.ts";
 import { textOf } from "../sys/textfile.ts";
+import { hasBoundListener } from "../sys/unixlistener.ts";
 
 const LOCK_EX_NB = 2 | 4;
 
@@ -66,10 +67,27 @@ export function isInstanceLocked(): boolean {
 
 /** Return the pid of the running router; undefined if there is none, or none visible in this pid namespace. */
 export function runningPid(): number | undefined {
-  const { pid, file = "" } = findLockHolder(pidFile()) ?? {};
+  // A router without its pid file serves its socket, also where that was removed.
+  if (!existsSync(pidFile()) && !hasBoundListener(controlSocket())) return undefined;
+  const { pid, file = "" } = findLockHolder(pidFile(), "FLOCK", notedPid()) ?? {};
   // Another process may hold the lock for a moment; only the router's pid, in its own pid namespace, is in the file.
   const own = pid && /^NSpid:.*\s(\d+)$/m.exec(textOf(`/proc/${pid}/status`))?.[1];
   return own && own === textOf(file).trim() ? pid : undefined;
+}
+
+/**
+ * As runningPid, in less than 1 ms where the pid file names a router that has ended: a router in another pid namespace, which a
+ * start refuses by itself, is not found.
+ */
+export function launchedPid(): number | undefined {
+  const pid = notedPid();
+  return pid === undefined ? runningPid() : lockHeldBy(pid, pidFile())?.pid;
+}
+
+/** Return the pid in the pid file, of a router that may have ended; undefined without a file. */
+function notedPid(): number | undefined {
+  const pid = Number(textOf(pidFile()));
+  return pid > 0 ? pid : undefined;
 }
 
 /** Open the running router; undefined if there is none. Dispose of it after use. */

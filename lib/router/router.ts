@@ -9,7 +9,7 @@ import { startAddresses } from "./addresses.ts";
 import { startNamedPeers } from "./connecting.ts";
 import { followContainers, watchLinks } from "./containerevents.ts";
 import { openContext, type RouterServices } from "./context.ts";
-import { startControl } from "./control.ts";
+import { startControl, startedState } from "./control.ts";
 import { startDatapath } from "./datapath.ts";
 import { startDns, startNames } from "./dns.ts";
 import { startDockerNetwork } from "./dockernetwork.ts";
@@ -58,6 +58,7 @@ export async function startRouter(
   followContainers(context, ports, addresses, docker);
   connect();
   log.info("weave is ready");
+  services.started?.(() => startedState(context, datapath, mesh));
   const release = atQuietTimes(context.clock, STARTED_MS, RELEASE_MS, releaseMemory);
   scope.defer("memory release", () => release.cancel());
   return api;

@@ -20,9 +20,17 @@ interface LockHolder {
 
 /**
  * Return the process that holds the exclusive lock of a file; undefined if there is none, or none visible in this pid
- * namespace. Where the file was removed, it is the process of this network namespace that has the removed one.
+ * namespace. Where the file was removed, it is the process of this network namespace that has the removed one. A `likely`
+ * process is looked at first.
  */
-export function findLockHolder(path: string, kind: LockKind = "FLOCK"): LockHolder | undefined {
+export function findLockHolder(
+  path: string,
+  kind: LockKind = "FLOCK",
+  likely?: number,
+): LockHolder | undefined {
+  const found = likely === undefined ? undefined : lockHeldBy(likely, path, kind);
+  if (found) return found;
+  // The read waits for an RCU grace period, 10 to 20 ms.
   const pids = Array.from(textOf("/proc/locks").matchAll(EXCLUSIVE[kind]), ([, pid = ""]) => pid);
   const wanted = fileIdentity(path);
   const isWanted =
@@ -35,6 +43,13 @@ export function findLockHolder(path: string, kind: LockKind = "FLOCK"): LockHold
     if (file !== undefined) return { pid: Number(pid), file };
   }
   return undefined;
+}
+
+/** Return the file if this process holds its exclusive lock. */
+export function lockHeldBy(pid: number, path: string, kind: LockKind = "FLOCK"): LockHolder | undefined {
+  const wanted = fileIdentity(path);
+  const file = wanted && lockedFile(String(pid), (each) => fileIdentity(each) === wanted, kind);
+  return file ? { pid, file } : undefined;
 }
 
 /** Return the pid of the process that holds the exclusive lock of a file; undefined as above. */

@@ -3,13 +3,14 @@ import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runningRouter } from "../../lib/router/instance.ts";
+import { launchedPid, runningPid, runningRouter } from "../../lib/router/instance.ts";
 import * as lockholder from "../../lib/sys/lockholder.ts";
 import { findLockHolder, lockHolder } from "../../lib/sys/lockholder.ts";
 import { inNewNetns } from "../../lib/sys/netns.ts";
 import { trySyscall } from "../../lib/sys/syscall.ts";
 import { eventually } from "../support/hosts.ts";
 import { isRoot } from "../support/newnetns.ts";
+import { useFolder } from "../support/ownfolders.ts";
 
 /** flock(2) */
 const [LOCK_SH, LOCK_EX, LOCK_UN] = [1, 2, 8];
@@ -75,6 +76,8 @@ describe.if(isRoot && Bun.which("flock") !== null)("a process of another network
 
 test("a process that has the lock when it is opened, and no more a moment later, is no router: its pid may be another's", () => {
   writeFileSync(path, `${process.pid}\n`);
+  using _folder = new DisposableStack();
+  _folder.defer(useFolder(folder));
   const holder = { pid: process.pid, file: path };
   for (const [after, isRunning] of [
     [holder, true],
@@ -85,4 +88,40 @@ test("a process that has the lock when it is opened, and no more a moment later,
     using router = runningRouter();
     expect([router !== undefined, find.mock.calls.length]).toEqual([isRunning, 2]);
   }
+});
+
+describe("the router of a launch", () => {
+  let leave: () => void;
+  let search: ReturnType<typeof spyOn<typeof lockholder, "findLockHolder">>;
+  beforeEach(() => {
+    leave = useFolder(folder);
+    search = spyOn(lockholder, "findLockHolder");
+  });
+  afterEach(() => {
+    search.mockRestore();
+    leave();
+  });
+
+  test("is the process that the pid file names, if it has the lock: no other lock is looked at", () => {
+    writeFileSync(path, `${process.pid}\n`);
+    expect(launchedPid()).toBeUndefined();
+    trySyscall("flock", fd, LOCK_SH);
+    expect(launchedPid()).toBeUndefined();
+    trySyscall("flock", fd, LOCK_EX);
+    expect(launchedPid()).toBe(process.pid);
+    writeFileSync(path, `${process.ppid}\n`);
+    expect([launchedPid(), search.mock.calls]).toEqual([undefined, []]);
+  });
+
+  test("is none without a pid file and a listener; with one, the process that has the removed file", async () => {
+    writeFileSync(path, `${process.pid}\n`);
+    trySyscall("flock", fd, LOCK_EX);
+    rmSync(path);
+    expect([launchedPid(), runningPid(), search.mock.calls]).toEqual([undefined, undefined, []]);
+    const socket = join(folder, "weave.sock");
+    const server = Bun.serve({ unix: socket, fetch: () => new Response() });
+    rmSync(socket);
+    expect([launchedPid(), runningPid()]).toEqual([process.pid, process.pid]);
+    await server.stop(true);
+  });
 });

@@ -12,7 +12,7 @@ import { NEW_PORT } from "../../lib/netlink/link/bridgeport.ts";
 import type { Link } from "../../lib/netlink/link.ts";
 import type { RouteEvent } from "../../lib/netlink/monitor.ts";
 import { followContainers, watchLinks } from "../../lib/router/containerevents.ts";
-import { LauncherWarnings } from "../../lib/router/launcher.ts";
+import { LauncherMessages } from "../../lib/router/launcher.ts";
 import { Store } from "../../lib/store/store.ts";
 import { Scope } from "../../lib/sys/scope.ts";
 import { RuntimeNames } from "../../lib/ui/runtimenames.ts";
@@ -252,22 +252,22 @@ test("names of containers are asked for where one is new, at most every 10 s", a
 
 describe("warnings for launch", () => {
   test("are lines of JSON, each once, however they arrive; others are passed over", () => {
-    const warnings = new LauncherWarnings();
+    const messages = new LauncherMessages();
     const [one, two] = ['{"warning":"one","target":"host2"}', '{"warning":"zwei ü"}'].map((line) =>
       Buffer.from(line),
     );
-    warnings.take(one?.subarray(0, 9) ?? expect.unreachable());
-    expect(warnings.list).toEqual([]);
+    messages.take(one?.subarray(0, 9) ?? expect.unreachable());
+    expect(messages.warnings).toEqual([]);
     const rest = Buffer.from(`${one?.subarray(9)}\n${two}\n${one}\nnoise\n{"text":"x"}\n`);
     const inside = rest.indexOf("ü") + 1;
-    for (const chunk of [rest.subarray(0, inside), rest.subarray(inside)]) warnings.take(chunk);
-    expect(warnings.list).toEqual([{ warning: "one", target: "host2" }, { warning: "zwei ü" }]);
+    for (const chunk of [rest.subarray(0, inside), rest.subarray(inside)]) messages.take(chunk);
+    expect(messages.warnings).toEqual([{ warning: "one", target: "host2" }, { warning: "zwei ü" }]);
   });
 
   test("are bounded: a router that says more than 32,768 characters is not listened to", () => {
-    const warnings = new LauncherWarnings();
+    const messages = new LauncherMessages();
     const line = `{"warning":"${"x".repeat(16_000)}"}\n`;
-    for (let i = 0; i < 9; i++) warnings.take(Buffer.from(line.replace("x", String(i))));
-    expect(warnings.list.map(({ warning }) => warning[0])).toEqual(["0", "1", "2"]);
+    for (let i = 0; i < 9; i++) messages.take(Buffer.from(line.replace("x", String(i))));
+    expect(messages.warnings.map(({ warning }) => warning[0])).toEqual(["0", "1", "2"]);
   });
 });

@@ -15,9 +15,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import * as client from "../../lib/api/client.ts";
+import { systemClock } from "../../lib/clock/clock.ts";
 import { launchDaemon, stopDaemon } from "../../lib/router/daemon.ts";
 import * as instance from "../../lib/router/instance.ts";
+import { LAUNCHER_MS } from "../../lib/router/launcher.ts";
+import type { Started } from "../../lib/router/started.ts";
 import * as executables from "../../lib/sys/executable.ts";
 import * as openfiles from "../../lib/sys/openfiles.ts";
 import * as capabilities from "../../lib/sys/requiredcapabilities.ts";
@@ -30,27 +32,35 @@ let log: string;
 let now: number;
 let spies: { mockRestore(): void }[];
 let spawned: unknown[][];
-let asked: unknown[][];
-let readyAt: number;
+/** What the router writes to the pipe when it is started. */
+let told: string;
 let running: number | undefined;
 let end: (code: number | null, signal: string | null) => void;
 /** The router's end of the pipe. */
 let line: number;
 let unreferenced: number;
-let atSleep: () => void;
-let ended: boolean;
+/** Runs once the process is started. */
+let atStart: () => void;
+
+const STARTED: Started = {
+  name: "5e:3a:00:00:00:01",
+  nickname: "h",
+  range: "10.32.0.0/12",
+  overlay: "sleeve",
+  encryption: false,
+  targets: [],
+};
+const READY = `${JSON.stringify({ started: STARTED })}\n`;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "weave-launch-"));
   setBack = useFolder(folder);
   log = join(folder, "weave.log");
-  [now, spawned, asked, readyAt, running, unreferenced] = [1_000, [], [], 1_000, undefined, 0];
-  atSleep = () => {};
-  ended = false;
+  [now, spawned, told, running, unreferenced] = [1_000, [], READY, undefined, 0];
+  atStart = () => {};
   line = openSync("/dev/null", "r");
-  writeFileSync(join(folder, "weave.sock"), "");
   spies = [
-    spyOn(instance, "runningPid").mockImplementation(() => running),
+    spyOn(instance, "launchedPid").mockImplementation(() => running),
     spyOn(capabilities, "requireCapabilities").mockImplementation(() => {}),
     spyOn(openfiles, "requireOpenFiles").mockImplementation(() => {}),
     spyOn(executables, "executable").mockImplementation((name) => `/opt/${name}`),
@@ -59,26 +69,19 @@ beforeEach(() => {
       spawned.push([command, options]);
       closeSync(line);
       line = openSync(`/proc/self/fd/${options.stdio[3]}`, "w");
+      if (told !== "") writeSync(line, told);
       const { promise: exited, resolve } = Promise.withResolvers<void>();
       const child = { pid: 77, exited, exitCode: null, signalCode: null, unref: () => unreferenced++ };
       end = (exitCode, signalCode) => {
-        ended = true;
         Object.assign(child, { exitCode, signalCode });
         resolve();
       };
+      atStart();
       return child;
     }) as never),
-    spyOn(client, "apiClient").mockImplementation(() => async (...args: unknown[]) => {
-      asked.push(args);
-      if (now < readyAt) throw new client.RouterDownError("not yet");
-      return "";
-    }),
     spyOn(performance, "now").mockImplementation(() => now),
     spyOn(Bun, "sleep").mockImplementation((async (ms: number) => {
-      if (!ended) now += ms;
-      atSleep();
-      // Once the process has ended, time stands still: its log is read in however long that takes.
-      if (ended) await new Promise(() => {});
+      now += ms;
       await new Promise(setImmediate);
     }) as never),
   ];
@@ -92,7 +95,7 @@ afterEach(() => {
 
 describe("a router in the background", () => {
   test("is started detached, with the log as its output, a pipe, the engine's options and its capabilities", async () => {
-    readyAt = 3_000;
+    told = `{"warning":"one"}\n${READY}`;
     const daemon = await launchDaemon(["--port=1", "h1"], { A: "1" });
     const [limit, [command, options] = expect.unreachable()] = spawned;
     expect([limit, command]).toEqual([
@@ -109,12 +112,7 @@ describe("a router in the background", () => {
     ]);
     expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "30000" });
     expect([daemon.pid, unreferenced, existsSync(log)]).toEqual([77, 1, true]);
-    // It is asked every 10 ms, each time for a second at most.
-    expect([asked.length, asked[0]]).toEqual([201, ["GET", "/healthz", { timeoutMs: 1_000 }]]);
-    writeSync(line, '{"warning":"one"}\n');
-    while (daemon.warnings().length === 0) await new Promise(setImmediate);
-    expect(daemon.warnings()).toEqual([{ warning: "one" }]);
-    daemon.leave();
+    expect([daemon.started, daemon.warnings]).toEqual([STARTED, [{ warning: "one" }]]);
     // The event loop's own copy of the pipe is closed a little later.
     const write = () => {
       try {
@@ -129,14 +127,11 @@ describe("a router in the background", () => {
     expect(refused).toMatchObject({ code: "EPIPE" });
   });
 
-  test("is asked only once its socket exists", async () => {
-    rmSync(join(folder, "weave.sock"));
-    let pauses = 0;
-    atSleep = () => {
-      if (++pauses === 50) writeFileSync(join(folder, "weave.sock"), "");
-    };
-    expect((await launchDaemon([], {})).pid).toBe(77);
-    expect([pauses, asked.length]).toEqual([50, 1]);
+  test("is not waited for any more once it is ready: no timer keeps launch alive", async () => {
+    let cancelled = 0;
+    spies.push(spyOn(systemClock, "after").mockImplementation(() => ({ cancel: () => cancelled++ })));
+    await launchDaemon([], {});
+    expect(cancelled).toBe(1);
   });
 
   test("is not started beside another", async () => {
@@ -146,23 +141,28 @@ describe("a router in the background", () => {
   });
 
   test("that is not ready within 30 s is an error, which says where its log is", async () => {
-    readyAt = 31_001;
+    told = "";
+    let waited = 0;
+    spies.push(
+      spyOn(systemClock, "after").mockImplementation((ms, fn) => {
+        waited = ms;
+        setImmediate(fn);
+        return { cancel() {} };
+      }),
+    );
     const failed = await launchDaemon([], {}).catch((error) => error);
     expect([failed.message, failed.exitCode]).toEqual([
       `the router is not ready after 30 s and keeps trying; see ${log}`,
       1,
     ]);
-    expect([now, unreferenced]).toEqual([31_000, 0]);
-    readyAt = now + 29_990;
-    expect((await launchDaemon([], {})).pid).toBe(77);
+    expect([waited, unreferenced]).toEqual([LAUNCHER_MS, 0]);
+    expect(LAUNCHER_MS).toBeGreaterThan(30_000);
   });
 
   const ends = (code: number | null, signal: string | null, text = "") => {
-    readyAt = Number.POSITIVE_INFINITY;
-    ended = false;
-    atSleep = () => {
+    told = '{"warning":"soon over"}\n';
+    atStart = () => {
       if (text !== "") appendFileSync(log, text);
-      atSleep = () => {};
       end(code, signal);
     };
     return launchDaemon([], {}).catch((error) => error);
@@ -200,11 +200,10 @@ describe("a router in the background", () => {
 
   test("whose log was rotated meanwhile tells the error of the new file", async () => {
     writeFileSync(log, "x".repeat(1_000));
-    readyAt = Number.POSITIVE_INFINITY;
-    atSleep = () => {
+    told = '{"warning":"soon over"}\n';
+    atStart = () => {
       writeFileSync(log, "ERRO: a b short\n");
       end(1, null);
-      atSleep = () => {};
     };
     await expect(launchDaemon([], {})).rejects.toThrow(/^short$/);
   });
@@ -232,31 +231,6 @@ describe("a router in the background", () => {
     // The event loop's end of the pipe is closed once it has read that ours is.
     while (open().includes(pipe)) await new Promise(setImmediate);
     expect(pipe).toStartWith("pipe:");
-  });
-
-  test("that ends after it was ready tells its own error, not that its socket is closed", async () => {
-    const daemon = await launchDaemon([], {});
-    expect(await daemon.whileRunning(Promise.resolve(5))).toBe(5);
-    appendFileSync(log, "ERRO: a b died\n");
-    const ended = daemon.whileRunning(Promise.reject(new client.RouterDownError("closed")));
-    end(1, null);
-    await expect(ended).rejects.toThrow(/^died$/);
-    await expect(daemon.whileRunning(new Promise(() => {}))).rejects.toThrow(/^died$/);
-    await expect(daemon.whileRunning(Promise.reject(new Error("other")))).rejects.toThrow();
-  });
-
-  test("whose process does not end is waited for 5 s where its socket is closed; one that is silent, not at all", async () => {
-    const daemon = await launchDaemon([], {});
-    const slept = spyOn(Bun, "sleep");
-    const down = new client.RouterDownError("closed");
-    slept.mockClear();
-    await expect(daemon.whileRunning(Promise.reject(down))).rejects.toBe(down);
-    expect(slept.mock.calls).toEqual([[5_000]]);
-    slept.mockClear();
-    const silent = new client.RouterSilentError("silent", { stopped: 7 });
-    await expect(daemon.whileRunning(Promise.reject(silent))).rejects.toBe(silent);
-    await expect(daemon.whileRunning(Promise.reject(new Error("refused")))).rejects.toThrow("refused");
-    expect(slept.mock.calls).toEqual([]);
   });
 });
 

@@ -139,9 +139,8 @@ describe("status, doctor and launch show the same", () => {
     const state = targetState({
       ...{ name: "h", address: ADDRESS, unresolved: undefined, connection: undefined, target },
     });
-    const router = { Name: "n", NickName: "n", Encryption: false, Overlay: { Kind: "" } };
     const launched = launchedShape(
-      { router, range: null, targets: [state] },
+      { name: "n", nickname: "n", range: null, overlay: "", encryption: false, targets: [state] },
       { pid: 1, log: "", warnings: [] },
     );
     const { table, status, doctor } = shown(trouble, null, "failed");
