@@ -180,7 +180,7 @@ test("a program has the fast datapath's UDP port: sleeve does without, too", asy
   await child.stdout.getReader().read();
   await host.weave("launch", "--ipalloc-init=consensus=1");
   expect(await host.weave("status")).toContain(
-    "no fast datapath, only sleeve: no VXLAN link on UDP port 6784",
+    "cannot repair VXLAN link: no VXLAN link on UDP port 6784: UDP port 6784 is in use by bun",
   );
   expect(await host.must(["ip", "-br", "link"])).not.toContain("vxlan-6784");
   await host.weave("reset", "--force");
