@@ -118,11 +118,18 @@ export function attachBy(host: NetlinkSocket, attachment: Attachment): Attached 
     try {
       return attachOnce(host, attachment);
     } catch (error) {
-      const meanwhile = isErrno(error, EEXIST) || (i > 1 && error instanceof AlreadyAttachedError);
+      const meanwhile =
+        isErrno(error, EEXIST) ||
+        (error instanceof AlreadyAttachedError && (i > 1 || hasOurs(host, attachment)));
       if (!attachment.extend || !meanwhile || i === ATTEMPTS) throw error;
       Bun.sleepSync(PAUSE_MS);
     }
   }
+}
+
+/** Return whether the container has a link of ours now: one that was not there yet when it was looked for. */
+function hasOurs(host: NetlinkSocket, { netns, ifName, bridge = BRIDGE }: Attachment): boolean {
+  return hostEnd(host, { netns, ifName, bridge }) !== undefined;
 }
 
 function attachOnce(host: NetlinkSocket, attachment: Attachment): Attached {

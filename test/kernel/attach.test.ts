@@ -15,6 +15,7 @@ import {
 import { attachedAddresses, attachedContainers, findNetns, inspectPorts } from "../../lib/host/containers.ts";
 import { beginDetach, detach, detachAddresses } from "../../lib/host/detach.ts";
 import { addEndpoint, tuneEndpoint } from "../../lib/host/endpoint.ts";
+import * as hostends from "../../lib/host/hostend.ts";
 import { applyMtu, mtuAlias, networkMtuOf } from "../../lib/host/mtu.ts";
 import { vethName } from "../../lib/host/names.ts";
 import { parseSender } from "../../lib/host/ports/binding.ts";
@@ -271,6 +272,20 @@ describe.if(isRoot)("attaching", () => {
         `/proc/${two.pid}/ns/net has an interface eth0 that is not on the network; rename or remove it`,
       );
       expect(inContainer(one, (inside) => routeList(inside).length)).toBeGreaterThan(0);
+    });
+  });
+
+  test("gives them to a link that another program makes just after it was looked for", () => {
+    onHost(({ give, addresses, veths }) => {
+      const { hostEnd } = hostends;
+      using looked = spyOn(hostends, "hostEnd").mockImplementationOnce((...args) => {
+        const found = hostEnd(...args);
+        give();
+        return found;
+      });
+      give({ addresses: cidrs("10.32.0.6/12"), extend: true });
+      expect(looked.mock.calls.length).toBeGreaterThan(1);
+      expect([addresses(), veths().length]).toEqual([cidrs("10.32.0.5/12", "10.32.0.6/12"), 1]);
     });
   });
 
