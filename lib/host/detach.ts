@@ -8,7 +8,7 @@ import { inNetns, type Netns, NetnsError, netnsPath } from "../sys/netns.ts";
 import { type ContainerLink, hostEnd } from "./hostend.ts";
 import { applyLinkSettings } from "./linksettings.ts";
 import { networkMtuOf, tellMtu } from "./mtu.ts";
-import { BRIDGE, isContainerVeth, isVethAlias } from "./names.ts";
+import { BRIDGE, isContainerVeth, isVethAlias, ownerOf } from "./names.ts";
 import { PortGuard } from "./ports/guard.ts";
 
 /** Links of containers that are to be removed. */
@@ -28,14 +28,15 @@ export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
 
 /**
  * Mark links of containers as leaving: the next router removes them where this process ends before it does. A link that is not
- * in the namespace is looked up by its alias. The outcome for each is whether it is certainly gone: not while a container veth
+ * in the namespace, or is another container's there, is looked up by its alias. The outcome for each is whether it is certainly gone: not while a container veth
  * without our alias exists (from an older version), or the error of that container. Links that are not ours stay.
  */
 export function beginDetach(links: readonly ContainerLink[]): Detaching {
   using host = new NetlinkSocket(NETLINK_ROUTE);
   const ends = links.map((link) => {
     try {
-      return hostEnd(host, link);
+      const end = hostEnd(host, link);
+      return isOfAnother(end?.alias, link.alias) ? undefined : end;
     } catch (error) {
       if (error instanceof NetnsError && error.gone) return undefined;
       return error instanceof Error ? error : new Error(String(error));
@@ -62,6 +63,15 @@ export function beginDetach(links: readonly ContainerLink[]): Detaching {
       groupDelete(nl, group);
     },
   };
+}
+
+/**
+ * Whether a link was made for another container than the one that an alias names: a namespace's path, by a process ID above
+ * all, may be another sandbox's by the time that its first one is removed. The network's name may have changed.
+ */
+function isOfAnother(alias: string | undefined, own: string | undefined): boolean {
+  const [owner, wanted] = [ownerOf(alias)?.containerId, ownerOf(own)?.containerId];
+  return owner !== undefined && wanted !== undefined && owner !== wanted;
 }
 
 /**

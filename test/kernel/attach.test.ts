@@ -327,6 +327,21 @@ describe.if(isRoot)("detaching", () => {
     });
   });
 
+  test("leaves the link of a container whose namespace has the path of one before; the network may be renamed", () => {
+    onHost(({ give, one, two, veths }) => {
+      give();
+      give({ netns: two.pid, containerId: "before" });
+      const before = "net/before/eth0";
+      // The one before is gone: its link goes by its alias.
+      expect(detach([{ netns: one.pid, ifName: "eth0", alias: before }])).toEqual([true]);
+      expect(veths().map(({ alias }) => alias)).toEqual([`net/${ID}/eth0`]);
+      expect(detach([{ netns: one.pid, ifName: "eth0", alias: before }])).toEqual([true]);
+      expect(veths().length).toBe(1);
+      expect(detach([{ netns: one.pid, ifName: "eth0", alias: `after/${ID}/eth0` }])).toEqual([true]);
+      expect(veths()).toEqual([]);
+    });
+  });
+
   test("is not certain while a link of an older version has no name; links of others stay", () => {
     onHost(({ nl, one, veths }) => {
       const absent = { netns: undefined, ifName: "eth0", alias: "net/gone/eth0" };
