@@ -5,7 +5,7 @@ import type { Log } from "../log/log.ts";
 import type { Encryption } from "./handshake.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay } from "./overlay.ts";
-import type { Peer } from "./peer.ts";
+import type { Peer, readTopology } from "./peer.ts";
 import type { Transport } from "./transport.ts";
 
 export const DEFAULT_CONNECTION_LIMIT = 200;
@@ -31,6 +31,8 @@ export interface MeshDependencies {
   readonly transport: Transport;
   readonly overlay: Overlay;
   readonly log: Log;
+  /** Decodes topology updates; unless given, readTopology(). */
+  readonly readTopology?: typeof readTopology;
 }
 
 /** What the rooms above are told. */

@@ -3,7 +3,9 @@
 // address that has connections already displaces its own alone: one host that is many peers evicts no other host.
 import { splitHostPort } from "../address/hostport.ts";
 import type { Limit } from "../sys/limit.ts";
+import { neighbourNumbers } from "./adjacency.ts";
 import { ConnectionLimitError } from "./errors.ts";
+import { nameOfNumber, numberEra, numberOf } from "./numbers.ts";
 import type { Peer, PeerConnection } from "./peer.ts";
 
 /** Peers that only we can reach are let in up to this, whatever the limit. */
@@ -85,13 +87,13 @@ export class ConnectionLimit {
  * connections; with `ip`, of those at that address. Undefined where every neighbour needs ours.
  */
 export function prunable(ourself: Peer, ip?: string): Peer | undefined {
-  const reached = reachedFromNeighbours(ourself);
+  const reached = reachedByOthers(ourself);
   let best: Peer | undefined;
   for (const connection of ourself.connections.values()) {
     const { remote } = connection;
     if (ip !== undefined && ipOf(connection) !== ip) continue;
     if (best && remote.connections.size <= best.connections.size) continue;
-    if (reached.get(remote)?.some((from) => from !== remote)) best = remote;
+    if (reached.has(remote)) best = remote;
   }
   return best;
 }
@@ -99,21 +101,43 @@ export function prunable(ourself: Peer, ip?: string): Peer | undefined {
 const ipOf = ({ address }: PeerConnection): string => splitHostPort(address)?.host ?? "";
 
 /**
- * For each peer, at most two neighbours of ours that reach it on paths without us. Two are enough: of those that reach a
- * neighbour, one is not itself, or none is. So the topology is walked at most twice.
+ * Return our neighbours that another neighbour reaches on paths without us. For each peer, two neighbours that reach it are
+ * enough: of those that reach a neighbour, one is not itself, or none is. So the topology is walked at most twice.
  */
-function reachedFromNeighbours(ourself: Peer): Map<Peer, Peer[]> {
-  const reached = new Map<Peer, Peer[]>();
-  const walked: { peer: Peer; from: Peer }[] = [];
-  const reach = (peer: Peer, from: Peer) => {
-    const known = reached.get(peer) ?? [];
-    if (peer === ourself || known.length === 2 || known.includes(from)) return;
-    reached.set(peer, [...known, from]);
-    walked.push({ peer, from });
+function reachedByOthers(ourself: Peer): Set<Peer> {
+  // Of each peer by its number: the peer, and the indices of those two neighbours.
+  const peers: Peer[] = [];
+  const [first, second]: [number[], number[]] = [[], []];
+  const walked: number[] = [];
+  const from: number[] = [];
+  const era = numberEra();
+  const us = numberOf(ourself.name);
+  const neighbours = [...ourself.connections.values()].map(({ remote }) => remote);
+  const reach = (number: number, neighbour: number) => {
+    if (number === us || second[number] !== undefined || first[number] === neighbour) return false;
+    (first[number] === undefined ? first : second)[number] = neighbour;
+    from[walked.push(number) - 1] = neighbour;
+    return true;
   };
-  for (const { remote } of ourself.connections.values()) reach(remote, remote);
-  for (const { peer, from } of walked) {
-    for (const { remote } of peer.connections.values()) reach(remote, from);
+  neighbours.forEach((remote, i) => {
+    const number = numberOf(remote.name);
+    peers[number] = remote;
+    reach(number, i);
+  });
+  for (let at = 0; at < walked.length; at++) {
+    const peer = peers[walked[at] as number];
+    const numbers = peer ? neighbourNumbers(peer) : [];
+    for (let i = 0; i < numbers.length; i++) {
+      const number = numbers[i] as number;
+      if (!reach(number, from[at] as number) || peers[number]) continue;
+      const connection = peer?.connections.get(nameOfNumber(number));
+      if (connection) peers[number] = connection.remote;
+    }
   }
-  return reached;
+  // The numbers are void.
+  if (era !== numberEra()) return reachedByOthers(ourself);
+  const isByOther = (i: number, number: number) =>
+    (first[number] !== undefined && first[number] !== i) ||
+    (second[number] !== undefined && second[number] !== i);
+  return new Set(neighbours.filter((remote, i) => isByOther(i, numberOf(remote.name))));
 }

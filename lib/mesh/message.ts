@@ -1,6 +1,7 @@
 // Messages on a control connection: a tag, then for gossip a gob stream of channel, source, (destination,) payload (mesh:
 // protocol.go, gossip_channel.go).
 import { concat } from "../bytes/concat.ts";
+import { LatestMap } from "../clock/latestmap.ts";
 import { GobReader } from "../gob/decoder.ts";
 import { bytesPrefix, gobEncode } from "../gob/encoder.ts";
 import { bytesView, string, uint64 } from "../gob/type.ts";
@@ -28,6 +29,10 @@ export type GossipMessage = {
   | { readonly kind: "unicast"; readonly destination: PeerName }
 );
 
+/** Heads of messages that are kept, and characters of the longest name of a channel in one. */
+const MAX_HEADS = 4_096;
+const MAX_CHANNEL = 32;
+
 const KIND_TAG = { gossip: TAG.gossip, unicast: TAG.gossipUnicast, broadcast: TAG.gossipBroadcast } as const;
 
 /** Return a message with its tag in front. */
@@ -40,12 +45,27 @@ export function encodeGossip(message: GossipMessage): Uint8Array {
 }
 
 /** Return the pieces of an encoded message, of which the last one is the payload itself. */
-export function gossipPieces(message: GossipMessage): Uint8Array[] {
-  const destination =
-    message.destination === undefined ? [] : [[uint64, nameToNumber(message.destination)] as const];
-  const { channel, source, payload } = message;
-  const head = gobEncode([string, channel], [uint64, nameToNumber(source)], ...destination);
-  return [Uint8Array.of(KIND_TAG[message.kind]), head, bytesPrefix(payload.length), payload];
+export function gossipPieces({ kind, channel, source, destination, payload }: GossipMessage): Uint8Array[] {
+  return [headOf(kind, channel, source, destination), bytesPrefix(payload.length), payload];
+}
+
+/** What is in front of the payload's length: each neighbour gets the same of each source. */
+const heads = new LatestMap<string, Uint8Array>(MAX_HEADS);
+
+function headOf(
+  kind: GossipMessage["kind"],
+  channel: string,
+  source: PeerName,
+  destination: PeerName | undefined,
+): Uint8Array {
+  const key = `${KIND_TAG[kind]}${source}${destination ?? ""}${channel}`;
+  let head = heads.get(key);
+  if (!head) {
+    const to = destination === undefined ? [] : [[uint64, nameToNumber(destination)] as const];
+    head = encodeTagged(KIND_TAG[kind], gobEncode([string, channel], [uint64, nameToNumber(source)], ...to));
+    if (channel.length <= MAX_CHANNEL) heads.set(key, head);
+  }
+  return head;
 }
 
 /** Decode the body of a gossip message, whose payload is a view of it. Throws GobError or PeerNameError. */

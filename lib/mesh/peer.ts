@@ -12,7 +12,8 @@ import {
   MAX_TOPOLOGY_MESSAGE,
   SHORT_IDS,
 } from "./bounds.ts";
-import { nameFromBytes, nameToBytes, nameToNumber, type PeerName, UNKNOWN_PEER } from "./name.ts";
+import { dialable } from "./dial/gossiped.ts";
+import { nameFromBytes, nameToBytes, type PeerName, UNKNOWN_PEER } from "./name.ts";
 
 /** A connection between two peers, as one end announces it. */
 export interface PeerConnection {
@@ -22,6 +23,9 @@ export interface PeerConnection {
   readonly outbound: boolean;
   readonly established: boolean;
 }
+
+/** Connections by the name of the peer at the other end. */
+export type PeerConnections = Omit<ReadonlyMap<PeerName, PeerConnection>, "forEach">;
 
 /** What a peer announces of itself. */
 export interface PeerSummary {
@@ -38,28 +42,21 @@ export interface PeerSummary {
 /** A peer of the network, with the connections that it announces. */
 export class Peer implements PeerSummary {
   readonly name: PeerName;
-  /** The name as a number, which is faster to compare. */
-  readonly order: number;
   nickName: string;
   uid: bigint;
   version: number;
   shortId: number;
   hasShortId: boolean;
-  connections = new Map<PeerName, PeerConnection>();
+  connections: PeerConnections = new Map<PeerName, PeerConnection>();
   /** There was no room for all of its connections. */
   incomplete = false;
   /** When we first heard of this life of it, in ms of the clock. */
   heardAt = Number.NEGATIVE_INFINITY;
   /** Connections of ours to this peer; it is not forgotten while there are any. */
   references = 0;
-  /** The last walk over the topology that found this peer: its number, the peer before, and the first hop (routes.ts). */
-  walk = 0;
-  foundBy: Peer | undefined;
-  firstHop: PeerName = UNKNOWN_PEER;
 
   constructor(summary: PeerSummary) {
     this.name = summary.name;
-    this.order = Number(nameToNumber(summary.name));
     this.nickName = summary.nickName;
     this.uid = summary.uid;
     this.version = summary.version;
@@ -97,18 +94,88 @@ const ConnectionsType = slice(
   }),
 );
 
-/** A connection in gossip, which names its far end. */
-export interface ConnectionSummary {
-  readonly name: PeerName;
-  readonly address: string;
-  readonly outbound: boolean;
-  readonly established: boolean;
+/** A connection as gossip tells of it. */
+class AnnouncedConnection implements Omit<PeerConnection, "remote"> {
+  #dial: string | undefined;
+  #dialPort = -1;
+
+  constructor(
+    readonly address: string,
+    readonly outbound: boolean,
+    readonly established: boolean,
+  ) {}
+
+  /** As dialable(), which takes microseconds: this is looked at again and again. */
+  dial(port: number): string | undefined {
+    if (this.#dialPort !== port) {
+      this.#dial = dialable(this.address, this.outbound, port);
+      this.#dialPort = port;
+    }
+    return this.#dial;
+  }
+}
+
+/** Return the address at which to dial the other end of an announced connection; see dialable(). */
+export function dialOf(connection: Omit<PeerConnection, "remote">, port: number): string | undefined {
+  if (connection instanceof AnnouncedConnection) return connection.dial(port);
+  return dialable(connection.address, connection.outbound, port);
+}
+
+/** What a peer announces of its connections, by the names of the other ends. */
+export type Announced = Omit<ReadonlyMap<PeerName, Omit<PeerConnection, "remote">>, "forEach">;
+
+/** Connections that a peer announces, to peers as we know them. What is announced never changes: others may know the same. */
+export class AnnouncedConnections implements PeerConnections {
+  constructor(
+    readonly announced: Announced,
+    private readonly peers: Pick<ReadonlyMap<PeerName, Peer>, "get">,
+  ) {}
+
+  get size(): number {
+    return this.announced.size;
+  }
+
+  has(name: PeerName): boolean {
+    return this.announced.has(name);
+  }
+
+  get(name: PeerName): PeerConnection | undefined {
+    const connection = this.announced.get(name);
+    if (!connection) return undefined;
+    const { address, outbound, established } = connection;
+    return { remote: this.peers.get(name) ?? Peer.placeholder(name), address, outbound, established };
+  }
+
+  keys() {
+    return this.announced.keys();
+  }
+
+  values() {
+    return this.announced.keys().map((name) => this.#of(name));
+  }
+
+  entries() {
+    return this.announced.keys().map((name): [PeerName, PeerConnection] => [name, this.#of(name)]);
+  }
+
+  [Symbol.iterator]() {
+    return this.entries();
+  }
+
+  #of(name: PeerName): PeerConnection {
+    return this.get(name) as PeerConnection;
+  }
+}
+
+/** Return what a peer announces of its connections: the same object for as long as that is the same, but for ourself. */
+export function announcedBy({ connections }: Pick<Peer, "connections">): Announced {
+  return connections instanceof AnnouncedConnections ? connections.announced : connections;
 }
 
 /** One peer of a topology update. */
 export interface PeerUpdate {
   readonly summary: PeerSummary;
-  readonly connections: readonly ConnectionSummary[] | "not wanted" | "too many";
+  readonly connections: Announced | "not wanted" | "too many";
 }
 
 /** What to decode of a peer of an update: all of it, its summary, or nothing that is kept. */
@@ -123,11 +190,11 @@ function encodePeer(peer: Peer, encoder: GobEncoder): Uint8Array {
     ShortID: BigInt(peer.shortId),
     HasShortID: peer.hasShortId,
   });
-  const connections = Array.from(peer.connections.values(), (connection) => ({
-    NameByte: nameToBytes(connection.remote.name),
-    RemoteTCPAddr: connection.address,
-    Outbound: connection.outbound,
-    Established: connection.established,
+  const connections = Array.from(announcedBy(peer), ([name, { address, outbound, established }]) => ({
+    NameByte: nameToBytes(name),
+    RemoteTCPAddr: address,
+    Outbound: outbound,
+    Established: established,
   }));
   return concat([summary, encoder.encode(ConnectionsType, connections)]);
 }
@@ -137,7 +204,7 @@ export function encodeTopologyWith(encoder: GobEncoder, peers: Iterable<Peer>): 
   return concat(Array.from(peers, (peer) => encodePeer(peer, encoder)));
 }
 
-interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
+interface Encoded extends Pick<Peer, "name" | "version" | "uid"> {
   readonly bytes: Uint8Array;
 }
 
@@ -146,14 +213,14 @@ interface Encoded extends Pick<Peer, "version" | "uid" | "connections"> {
  * connections change, as each peer is sent to many neighbours.
  */
 function encodedOnce(encoder: () => GobEncoder): (peer: Peer) => Uint8Array {
-  const encoded = new WeakMap<Peer, Encoded>();
+  const encoded = new WeakMap<object, Encoded>();
   return (peer) => {
-    const known = encoded.get(peer);
-    const { version, uid, connections } = peer;
-    if (known?.version === version && known.uid === uid && known.connections === connections)
-      return known.bytes;
+    const announced = announcedBy(peer);
+    const known = encoded.get(announced);
+    const { name, version, uid } = peer;
+    if (known?.version === version && known.uid === uid && known.name === name) return known.bytes;
     const bytes = encodePeer(peer, encoder());
-    encoded.set(peer, { version, uid, connections, bytes });
+    encoded.set(announced, { name, version, uid, bytes });
     return bytes;
   };
 }
@@ -210,8 +277,8 @@ export function* readTopology(
     const want = wanted(summary);
     if (want === "all") {
       const read = yield* reader.readUpTo(ConnectionsType, MAX_CONNECTIONS_BYTES);
-      const connections = read ? yield* mapInSteps(read, STEP, connectionFromWire) : "too many";
-      updates.push({ summary, connections });
+      const connections = read && (yield* mapInSteps(read, STEP, connectionFromWire));
+      updates.push({ summary, connections: connections ? new Map(connections) : "too many" });
     } else {
       reader.skip();
       if (want === "summary") updates.push({ summary, connections: "not wanted" });
@@ -226,7 +293,10 @@ export function decodeTopology(update: Uint8Array, wanted: (summary: PeerSummary
   return atOnce(readTopology(update, (summary) => (wanted(summary) ? "all" : "summary"))).map(
     ({ summary, connections }) => ({
       summary,
-      connections: typeof connections === "string" ? [] : connections,
+      connections:
+        typeof connections === "string"
+          ? []
+          : Array.from(connections, ([name, connection]) => ({ name, ...connection })),
     }),
   );
 }
@@ -243,11 +313,8 @@ function fromWire(wire: GobValue<typeof SummaryType>): PeerSummary {
   };
 }
 
-function connectionFromWire(wire: GobValue<typeof ConnectionsType>[number]): ConnectionSummary {
-  return {
-    name: nameFromBytes(wire.NameByte),
-    address: wire.RemoteTCPAddr.slice(0, MAX_ADDRESS),
-    outbound: wire.Outbound,
-    established: wire.Established,
-  };
+function connectionFromWire(wire: GobValue<typeof ConnectionsType>[number]) {
+  const { NameByte, RemoteTCPAddr, Outbound, Established } = wire;
+  const address = RemoteTCPAddr.slice(0, MAX_ADDRESS);
+  return [nameFromBytes(NameByte), new AnnouncedConnection(address, Outbound, Established)] as const;
 }

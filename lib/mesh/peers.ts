@@ -8,9 +8,10 @@ import type { Limit } from "../sys/limit.ts";
 import { MAX_CONNECTIONS, MAX_PEERS, MAX_VERSION, SHORT_IDS } from "./bounds.ts";
 import type { PeerName } from "./name.ts";
 import {
-  type ConnectionSummary,
+  type Announced,
+  AnnouncedConnections,
+  announcedBy,
   Peer,
-  type PeerConnection,
   type PeerSummary,
   type PeerUpdate,
   readTopology,
@@ -28,6 +29,8 @@ export interface PeersListener {
   ourselfChanged(): void;
   /** Peers know us with the greatest version, which we cannot exceed. */
   exhausted(): void;
+  /** Return how many peers are reachable, ourself included; unless given, the topology is walked. */
+  reachable?(): number;
   /** Part of a topology update was not added: no room, or invalid. */
   refused(what: string): void;
 }
@@ -39,6 +42,8 @@ export interface Applied {
 }
 
 export class Peers {
+  /** Peers whose connections have changed since the routes took notice of it, or that have come or gone. */
+  readonly relinked = new Set<PeerName>();
   readonly #byName = new Map<PeerName, Peer>();
   readonly #shortIds: ShortIds;
   readonly #collection: Soon;
@@ -58,6 +63,7 @@ export class Peers {
     private readonly clock: Clock,
     private readonly random: Random,
     private readonly listener: PeersListener,
+    private readonly read: typeof readTopology = readTopology,
   ) {
     this.#collection = new Soon(clock, () => this.collectGarbage());
     this.#collectingSoon = new Soon(clock, () => this.collectGarbage());
@@ -98,6 +104,7 @@ export class Peers {
     if (!known) {
       known = peer;
       this.#byName.set(peer.name, peer);
+      this.relinked.add(peer.name);
       peer.heardAt = this.clock.now();
       const changes = noChanges();
       this.#shortIds.add(peer, changes);
@@ -122,7 +129,7 @@ export class Peers {
     this.#applying++;
     try {
       const newcomers = new Set<PeerName>();
-      const updates = yield* readTopology(bytes, (summary) => this.#wants(summary, newcomers));
+      const updates = yield* this.read(bytes, (summary) => this.#wants(summary, newcomers));
       for (const update of updates) {
         yield;
         this.#applyOne(update, changes, applied);
@@ -158,16 +165,21 @@ export class Peers {
   collectGarbage(): void {
     // The connections that lead to a peer may be further on in the update that is being applied.
     if (this.#applying > 0) return;
+    if (this.listener.reachable && this.listener.reachable() >= this.#byName.size) return;
     const reached = new Set<Peer>([this.ourself]);
     for (const peer of reached) {
       if (reached.size === this.#byName.size) return;
-      for (const connection of peer.connections.values()) reached.add(connection.remote);
+      for (const name of peer.connections.keys()) {
+        const remote = this.#byName.get(name);
+        if (remote) reached.add(remote);
+      }
     }
     const gone = [...this.#byName.values()].filter((peer) => !reached.has(peer) && peer.references === 0);
     if (gone.length === 0) return;
     const changes = noChanges();
     for (const peer of gone) {
       this.#byName.delete(peer.name);
+      this.relinked.add(peer.name);
       this.#count(peer, -1);
     }
     this.#shortIds.removeAll(new Set(gone), changes);
@@ -274,25 +286,28 @@ export class Peers {
     return true;
   }
 
-  #connect(peer: Peer, summaries: readonly ConnectionSummary[]): void {
+  #connect(peer: Peer, announced: Announced): void {
     this.#count(peer, -1);
-    const connections = new Map<PeerName, PeerConnection>();
-    peer.incomplete = false;
-    for (const { name, address, outbound, established } of summaries) {
-      const room = this.#connections + connections.size < MAX_CONNECTIONS;
-      const remote = room ? (this.#byName.get(name) ?? this.#add(Peer.placeholder(name))) : undefined;
-      if (remote) connections.set(name, { remote, address, outbound, established });
-      else peer.incomplete = true;
+    const lacking = new Set<PeerName>();
+    for (const name of announced.keys()) {
+      const room = this.#connections + announced.size - lacking.size <= MAX_CONNECTIONS;
+      if (!room || !(this.#byName.has(name) || this.#add(Peer.placeholder(name)))) lacking.add(name);
     }
+    peer.incomplete = lacking.size > 0;
     if (peer.incomplete) this.#refuse(`connections of peer ${peer.name}`);
-    peer.connections = connections;
+    const known = peer.incomplete
+      ? new Map([...announced].filter(([name]) => !lacking.has(name)))
+      : announced;
+    peer.connections = new AnnouncedConnections(known, this.#byName);
+    this.relinked.add(peer.name);
     this.#count(peer, 1);
   }
 
   /** Add the connections of a peer to the counts, or take them out. */
-  #count({ connections }: Peer, sign: 1 | -1): void {
-    this.#connections += sign * connections.size;
-    for (const { established } of connections.values()) if (established) this.#established += sign;
+  #count(peer: Peer, sign: 1 | -1): void {
+    const announced = announcedBy(peer);
+    this.#connections += sign * announced.size;
+    for (const { established } of announced.values()) if (established) this.#established += sign;
   }
 
   #settle(changes: ShortIdChanges): void {

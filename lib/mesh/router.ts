@@ -29,7 +29,7 @@ import { LostPeers } from "./lostpeers.ts";
 import type { PeerName } from "./name.ts";
 import type { Overlay } from "./overlay.ts";
 import { Peer } from "./peer.ts";
-import { Peers } from "./peers.ts";
+import { Peers, type PeersListener } from "./peers.ts";
 import { peersGoneLog } from "./peersgonelog.ts";
 import { DEFAULT_PORT } from "./port.ts";
 import { ratedLog } from "./ratedlog.ts";
@@ -136,7 +136,7 @@ export class MeshRouter {
       (name) => this.peers.get(name) !== undefined,
       (peers) => this.#tell((listener) => listener.peersGone?.(peers)),
     );
-    this.peers = new Peers(this.ourself, clock, random, {
+    const listener: PeersListener = {
       peersGone: (peers) => {
         this.#work("log unreachable peers", logGone(peers));
         gone.add(peers);
@@ -146,9 +146,11 @@ export class MeshRouter {
       exhausted: () => {
         if (!this.#stopped) this.#renewal.begin();
       },
+      reachable: () => this.routes.reachable(),
       refused: (what) =>
         this.#warn("topology size", `${what} not added to the topology: no room, or invalid`),
-    });
+    };
+    this.peers = new Peers(this.ourself, clock, random, listener, dependencies.readTopology);
     this.routes = new Routes(this.ourself, this.peers);
     this.#host = this.#connectionHost();
     this.maker = new ConnectionMaker({

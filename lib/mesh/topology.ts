@@ -5,7 +5,7 @@ import { below, type Random } from "../clock/random.ts";
 import type { Work } from "../clock/slices.ts";
 import type { GossipData, Gossiper } from "./gossip.ts";
 import type { PeerName } from "./name.ts";
-import { type Peer, topologyMessages } from "./peer.ts";
+import { announcedBy, type Peer, topologyMessages } from "./peer.ts";
 import type { Applied, Peers } from "./peers.ts";
 
 class TopologyData implements GossipData {
@@ -156,10 +156,11 @@ export class TopologyGossip implements Gossiper {
     const inconsistent = new Set<PeerName>();
     const unknown = new Set<PeerName>();
     for (const peer of this.peers.all()) {
-      for (const { remote, established } of peer.connections.values()) {
-        if (remote.uid === 0n) unknown.add(remote.name);
-        else if (remote.connections.get(peer.name)?.established !== established)
-          inconsistent.add(peer.name).add(remote.name);
+      for (const [name, { established }] of announcedBy(peer)) {
+        const remote = this.peers.get(name);
+        if (!remote || remote.uid === 0n) unknown.add(name);
+        else if (announcedBy(remote).get(peer.name)?.established !== established)
+          inconsistent.add(peer.name).add(name);
       }
       yield;
     }

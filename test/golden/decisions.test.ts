@@ -6,6 +6,7 @@ import { Ring } from "../../lib/ipam/ring/ring.ts";
 import type { PeerName } from "../../lib/mesh/name.ts";
 import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
+import { linksOf } from "../support/links.ts";
 import { mergeInto } from "../support/rings.ts";
 
 interface Decisions {
@@ -37,7 +38,7 @@ function topology(names: readonly PeerName[], links: string): Map<PeerName, Peer
   for (const [, from, sign, to] of links.matchAll(/(\d+)([+-])(\d+)/g)) {
     const [peer, remote] = [peers[Number(from)], peers[Number(to)]];
     if (!peer || !remote) throw new Error(`no such peer: ${from} or ${to}`);
-    peer.connections.set(remote.name, { remote, address: "", outbound: true, established: sign === "+" });
+    linksOf(peer).set(remote.name, { remote, address: "", outbound: true, established: sign === "+" });
   }
   return new Map(peers.map((peer) => [peer.name, peer]));
 }

@@ -6,6 +6,7 @@ import type { GobType } from "../../lib/gob/type.ts";
 import { decodeState, encodeState, RingType } from "../../lib/ipam/wire.ts";
 import { decodeGossip, encodeGossip, type GossipMessage, TAG } from "../../lib/mesh/message.ts";
 import { decodeTopology, encodeTopologyWith, Peer } from "../../lib/mesh/peer.ts";
+import { linksOf } from "../support/links.ts";
 import { capture, hex, plainMessages } from "../support/vectors.ts";
 
 const captures = [await capture("plain"), await capture("plain-fastdp")];
@@ -50,7 +51,10 @@ describe("topology", () => {
       for (const { summary, connections } of decoded) {
         const peer = peers.get(summary.name);
         for (const { name, ...connection } of connections) {
-          peer?.connections.set(name, { remote: peers.get(name) ?? Peer.placeholder(name), ...connection });
+          linksOf(peer ?? expect.unreachable()).set(name, {
+            remote: peers.get(name) ?? Peer.placeholder(name),
+            ...connection,
+          });
         }
       }
       const again = encodeTopologyWith(new GobEncoder(firstTypeId(message.payload)), peers.values());

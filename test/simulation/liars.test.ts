@@ -5,6 +5,7 @@ import { RawGossip } from "../../lib/mesh/gossip.ts";
 import { encodeGossip } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName, UNKNOWN_PEER } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
+import { linksOf } from "../support/links.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const MINUTE = 60_000;
@@ -41,7 +42,7 @@ function peer(
     ...summary,
   });
   for (const remote of remotes) {
-    made.connections.set(remote.name, { remote, address: "10.0.0.1:1", outbound: true, established: true });
+    linksOf(made).set(remote.name, { remote, address: "10.0.0.1:1", outbound: true, established: true });
   }
   return made;
 }

@@ -7,6 +7,7 @@ import { encodeGossip } from "../../lib/mesh/message.ts";
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
 import type { Stream } from "../../lib/mesh/transport.ts";
+import { linksOf } from "../support/links.ts";
 import { type SimulatedPeer, Simulation } from "../support/simulation.ts";
 
 const nacl = await loadNacl();
@@ -193,7 +194,7 @@ test("what gossip tells of is dialled no faster than so, and neither this host n
   ];
   for (const [i, address] of lies.entries()) {
     const remote = peer(0x1000 + i);
-    itself.connections.set(remote.name, { remote, address, outbound: true, established: true });
+    linksOf(itself).set(remote.name, { remote, address, outbound: true, established: true });
   }
   const payload = encodeTopology([itself]);
   const message = encodeGossip({ kind: "gossip", channel: "topology", source: itself.name, payload });

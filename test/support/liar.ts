@@ -11,6 +11,7 @@ import { Handshake } from "../../lib/mesh/handshake.ts";
 import { encodeGossip, encodeTagged, TAG } from "../../lib/mesh/message.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer } from "../../lib/mesh/peer.ts";
+import { linksOf } from "./links.ts";
 
 const [ip = "", password = "", attack = ""] = process.argv.slice(2);
 const encryption =
@@ -106,7 +107,7 @@ function crowd(liar: Liar, count: number): Peer[] {
   const all = Array.from({ length: count }, (_, i) => make(nameFromNumber(BigInt(BASE + 1_000_000 + i))));
   const own = make(liar.name);
   const link = (from: Peer, remote: Peer, i: number) =>
-    from.connections.set(remote.name, {
+    linksOf(from).set(remote.name, {
       remote,
       address: `198.51.100.${i % 250}:${1_000 + i}`,
       outbound: true,

@@ -13,6 +13,7 @@ import { MAX_PEERS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { encodeTopology, Peer, readTopology } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
+import { linksOf } from "../support/links.ts";
 
 const MANY = 4_000;
 /** A step takes less than a ms: 64 structs of 6 fields cost 13,000. */
@@ -40,7 +41,7 @@ function topology(): Uint8Array {
   const own = new Peer({ ...Peer.placeholder(name(1)), uid: 7n });
   for (let i = 0; i < MANY; i++) {
     const remote = Peer.placeholder(name(100 + i));
-    own.connections.set(remote.name, {
+    linksOf(own).set(remote.name, {
       ...{ remote, address: "10.0.0.1:6783", outbound: true, established: true },
     });
   }
@@ -124,7 +125,7 @@ test("of an update of more peers than there is room for, connections of the othe
     // The others decode fast; of those that are refused all have connections.
     for (const peer of all.slice(MAX_PEERS - 100))
       for (const remote of all.slice(0, 10))
-        peer.connections.set(remote.name, { remote, address: "", outbound: true, established: true });
+        linksOf(peer).set(remote.name, { remote, address: "", outbound: true, established: true });
     return encodeTopology(all);
   };
   const apply = (update: Uint8Array) => {

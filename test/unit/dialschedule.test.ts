@@ -1,6 +1,5 @@
 // When an address is dialled, to the millisecond: back-off, its cap and its reset; and the maker that follows it.
 import { describe, expect, spyOn, test } from "bun:test";
-import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, Slices } from "../../lib/clock/slices.ts";
 import { silentLog } from "../../lib/log/log.ts";
@@ -12,6 +11,7 @@ import { CollisionError, DialError, RefusedError, SelfConnectionError } from "..
 import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { Peer, type PeerConnection } from "../../lib/mesh/peer.ts";
 import type { Stream, StreamHandler } from "../../lib/mesh/transport.ts";
+import { linksOf } from "../support/links.ts";
 
 const at = (float: number) => ({ float: () => float, u64: () => 0n });
 const failure = new Error("no answer");
@@ -246,7 +246,7 @@ describe("the maker", () => {
     const remote = peer(i);
     const other = peer(100 + i);
     const link: PeerConnection = { remote, address, outbound, established: true };
-    other.connections.set(remote.name, link);
+    linksOf(other).set(remote.name, link);
     return Object.assign(other, { told: remote });
   }
 
@@ -305,7 +305,7 @@ describe("the maker", () => {
     expect([dialled().length > 600, looks]).toEqual([true, [due]]);
     const [crowded] = peers;
     for (let i = 0; i < 100_000; i++)
-      crowded?.connections.set(nameFromNumber(BigInt(i)), {
+      linksOf(crowded ?? expect.unreachable()).set(nameFromNumber(BigInt(i)), {
         ...{ remote: peers[0] as Peer, address: "10.9.9.9:1", outbound: true, established: true },
       });
     for (let i = 0; i < 20; i++) {
@@ -455,14 +455,14 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   const open = (remote: Peer, address: string, outbound: boolean) =>
     ({ remote, address, outbound }) as unknown as Known["connections"] extends Iterable<infer C> ? C : never;
   const announce = (by: Peer, remote: Peer, address: string, outbound = true) => {
-    by.connections.set(remote.name, { remote, address, outbound, established: true });
+    linksOf(by).set(remote.name, { remote, address, outbound, established: true });
     return by;
   };
   const [one, six, eight, nine] = [peer(1), peer(6), peer(8), peer(9)];
   const wanted = (known: Partial<Omit<Known, "gossiped"> & Topology>): [string, Reason][] => {
     const topology = {
       ...{ ourself, connections: [], peers: [], port: 6783, random: at(0.5), ...known },
-      ...{ targets: { has: () => false }, dials: new LatestMap<string, string | undefined>(100) },
+      ...{ targets: { has: () => false } },
     };
     const { targets } = atOnce(gossipedAddresses(topology));
     return [...wantedAddresses({ connections: [], named: [], lost: [], ...known, gossiped: targets })];
@@ -506,9 +506,8 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   for (const each of large)
     for (const other of large) if (each !== other) announce(each, other, "10.9.9.9:1");
   const none = { has: () => false };
-  const dials = new LatestMap<string, string | undefined>(100);
   const work = gossipedAddresses({
-    ...{ ourself, connections: [], peers: large, port: 6783, random: at(0.5), targets: none, dials },
+    ...{ ourself, connections: [], peers: large, port: 6783, random: at(0.5), targets: none },
   });
   let steps = 0;
   while (!work.next().done) steps++;

@@ -27,6 +27,7 @@ import { drawShortId, ShortIds } from "../../lib/mesh/shortid.ts";
 import { surrogate } from "../../lib/mesh/surrogate.ts";
 import { connectionCause, connectionTrouble } from "../../lib/mesh/trouble.ts";
 import { vitalsOf } from "../../lib/mesh/vitals.ts";
+import { linksOf } from "../support/links.ts";
 import { randomOf } from "../support/seed.ts";
 
 const MINUTE = 60_000;
@@ -44,7 +45,7 @@ function connect(a: Peer, b: Peer): void {
     [a, b],
     [b, a],
   ] as const)
-    from.connections.set(to.name, { remote: to, address: "", outbound: true, established: true });
+    linksOf(from).set(to.name, { remote: to, address: "", outbound: true, established: true });
 }
 
 describe("the limit of connections", () => {
@@ -64,8 +65,8 @@ describe("the limit of connections", () => {
     const closed: [Peer, Error][] = [];
     const limit = new ConnectionLimit(ourself, max, (other, error) => {
       closed.push([other, error]);
-      ourself.connections.delete(other.name);
-      other.connections.delete(ourself.name);
+      linksOf(ourself).delete(other.name);
+      linksOf(other).delete(ourself.name);
     });
     return { limit, closed };
   };
@@ -114,13 +115,13 @@ describe("the limit of connections", () => {
     const ourself = hub(200, 200);
     let i = 0;
     for (const [key, connection] of ourself.connections)
-      ourself.connections.set(key, { ...connection, address: `10.1.${i++}.1:6783` });
+      linksOf(ourself).set(key, { ...connection, address: `10.1.${i++}.1:6783` });
     const { limit, closed } = limited(ourself, 200);
     const sybil = (number: number) => {
       limit.admit(false, "10.9.0.1");
       const made = peer(number);
       connect(ourself, made);
-      ourself.connections.set(made.name, {
+      linksOf(ourself).set(made.name, {
         remote: made,
         address: "10.9.0.1:1000",
         outbound: false,
@@ -128,7 +129,7 @@ describe("the limit of connections", () => {
       });
       // It says that it is connected to all, so that all others seem to be spare.
       for (const other of ourself.connections.values())
-        made.connections.set(other.remote.name, { ...other, remote: other.remote });
+        linksOf(made).set(other.remote.name, { ...other, remote: other.remote });
     };
     let refused = 0;
     for (let number = 10_000; number < 10_500; number++) {
@@ -149,7 +150,7 @@ describe("the limit of connections", () => {
       few.limit.admit(true, "10.9.0.2");
       const made = peer(number);
       connect(few.limit["ourself"], made);
-      few.limit["ourself"].connections.set(made.name, {
+      linksOf(few.limit["ourself"]).set(made.name, {
         remote: made,
         address: "10.9.0.2:7",
         outbound: false,

@@ -1,14 +1,13 @@
 // Whom a router dials, by a model; what its errors advise; and when gossip is sent, given up, and no more.
 import { describe, expect, test } from "bun:test";
 import { concat } from "../../lib/bytes/concat.ts";
-import { LatestMap } from "../../lib/clock/latestmap.ts";
 import { seededRandom } from "../../lib/clock/random.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { atOnce, Slices } from "../../lib/clock/slices.ts";
 import { GobError } from "../../lib/gob/cursor.ts";
 import { MAX_SEEDS, mergeRings } from "../../lib/ipam/ring/merge.ts";
 import { BufferBudget } from "../../lib/mesh/bufferbudget.ts";
-import { gossipedAddresses, MAX_DIALS, wantedAddresses } from "../../lib/mesh/dial/wanted.ts";
+import { gossipedAddresses, wantedAddresses } from "../../lib/mesh/dial/wanted.ts";
 import {
   ClosedError,
   ConnectionError,
@@ -106,7 +105,6 @@ describe("addresses to dial", () => {
             expected.set(dial, "");
           }
         }
-        const dials = new LatestMap<string, string | undefined>(MAX_DIALS);
         const look = () =>
           atOnce(
             gossipedAddresses({
@@ -116,7 +114,6 @@ describe("addresses to dial", () => {
               port: PORT,
               targets: new Set(),
               random: seededRandom(1n),
-              dials,
             } as never),
           );
         const found = look();

@@ -23,6 +23,7 @@ import { Peers } from "../../lib/mesh/peers.ts";
 import { Routes } from "../../lib/mesh/routes.ts";
 import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { TopologyBroadcaster } from "../../lib/mesh/topologybroadcaster.ts";
+import { linksOf } from "../support/links.ts";
 import { unframeAll } from "../support/vectors.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i));
@@ -33,7 +34,7 @@ const connect = (a: Peer, b: Peer) => {
     [a, b],
     [b, a],
   ] as const)
-    from.connections.set(to.name, {
+    linksOf(from).set(to.name, {
       remote: to,
       address: `10.0.0.${from.uid}:6783`,
       outbound: true,
@@ -230,7 +231,7 @@ describe("broadcasts of our connections", () => {
     const { remote } = add(6);
     const become = (established: boolean) => {
       const connection = ourself.connections.get(remote.name) ?? expect.unreachable();
-      ourself.connections.set(remote.name, { ...connection, established });
+      linksOf(ourself).set(remote.name, { ...connection, established });
       subject.schedule();
       clock.advance(1_000);
       return sent.splice(0).length;
@@ -500,17 +501,17 @@ describe("topology gossip", () => {
     expect(atOnce(subject.inconsistentPeers())).toBeUndefined();
     atOnce(subject.onGossip(update(two, three), name(2)));
     expect(atOnce(subject.inconsistentPeers())).toBeUndefined();
-    three.connections.clear();
+    linksOf(three).clear();
     three.version = 2;
     atOnce(subject.onGossip(update(three), name(2)));
     expect(atOnce(subject.inconsistentPeers())).toEqual([]);
     expect(atOnce(subject.inconsistentPeers())?.sort()).toEqual([name(2), name(3)]);
     const announcing = Array.from({ length: 80 }, (_, i) => {
       const each = peer(100 + i);
-      each.connections.set(two.name, { remote: two, address: "", outbound: true, established: true });
+      linksOf(each).set(two.name, { remote: two, address: "", outbound: true, established: true });
       return each;
     });
-    announcing[0]?.connections.set(name(900), {
+    linksOf(announcing[0] ?? expect.unreachable()).set(name(900), {
       remote: peer(900),
       address: "",
       outbound: true,

@@ -25,6 +25,7 @@ import { TopologyGossip } from "../../lib/mesh/topology.ts";
 import { StoreError } from "../../lib/store/error.ts";
 import { Store } from "../../lib/store/store.ts";
 import { fc } from "../support/fastcheck.ts";
+import { linksOf } from "../support/links.ts";
 
 const NOW_S = 1_700_000_000;
 const RUNS = { numRuns: 200 };
@@ -86,7 +87,7 @@ describe("topology", () => {
           const told = update.map(({ connections, ...described }) => {
             const made = new Peer(described);
             for (const { name, ...rest } of connections) {
-              made.connections.set(name, { remote: Peer.placeholder(name), outbound: true, ...rest });
+              linksOf(made).set(name, { remote: Peer.placeholder(name), outbound: true, ...rest });
             }
             return made;
           });

@@ -7,6 +7,7 @@ import { Peer } from "../../lib/mesh/peer.ts";
 import { Routes, randomNeighbours } from "../../lib/mesh/routes.ts";
 import { isShortId, PeerIds } from "../../lib/overlay/peerid.ts";
 import { fc } from "../support/fastcheck.ts";
+import { linksOf } from "../support/links.ts";
 
 const name = (i: number) => nameFromNumber(BigInt(i + 1));
 
@@ -38,7 +39,7 @@ function peersOf(self: number, { size, edges }: Graph): Map<PeerName, Peer> {
   const shuffled = edges.map((edge) => ({ edge, order: random.float() })).sort((a, b) => a.order - b.order);
   for (const { edge } of shuffled) {
     for (const [from, to] of [edge, [edge[1], edge[0]] as const]) {
-      get(from).connections.set(name(to), {
+      linksOf(get(from)).set(name(to), {
         remote: get(to),
         address: "",
         outbound: true,
@@ -98,12 +99,12 @@ test("frames take only what both ends have established; control messages take al
     outbound: true,
     established,
   });
-  a.connections.set(b.name, connection(b, true));
-  b.connections.set(a.name, connection(a, false));
+  linksOf(a).set(b.name, connection(b, true));
+  linksOf(b).set(a.name, connection(a, false));
   const routes = new Routes(a, new Map([a, b].map((peer) => [peer.name, peer])));
   expect([routes.unicast.has(b.name), routes.unicastAll.has(b.name)]).toEqual([false, true]);
   expect([routes.broadcast(a.name), routes.broadcastAll(a.name)]).toEqual([[], [b.name]]);
-  b.connections.set(a.name, connection(a, true));
+  linksOf(b).set(a.name, connection(a, true));
   routes.invalidate();
   expect(routes.unicast.has(b.name)).toBe(true);
 });

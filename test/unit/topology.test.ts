@@ -8,6 +8,7 @@ import { MAX_PEERS, SHORT_IDS } from "../../lib/mesh/bounds.ts";
 import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { decodeTopology, encodeTopology, Peer, type PeerSummary } from "../../lib/mesh/peer.ts";
 import { Peers } from "../../lib/mesh/peers.ts";
+import { linksOf } from "../support/links.ts";
 
 const peer = (i: number, summary: Partial<PeerSummary> = {}) =>
   new Peer({
@@ -41,10 +42,10 @@ function topology() {
     return [...applied.fresh];
   };
   const connect = (a: Peer, b: Peer) =>
-    a.connections.set(b.name, { remote: b, address: "10.0.0.1:6783", outbound: true, established: true });
+    linksOf(a).set(b.name, { remote: b, address: "10.0.0.1:6783", outbound: true, established: true });
   /** Connects us to a peer, so that it is reached, or no more. */
   const hold = (other: Peer | undefined) => {
-    ourself.connections.clear();
+    linksOf(ourself).clear();
     if (other) connect(ourself, peers.get(other.name) ?? other);
     peers.collectGarbage();
   };

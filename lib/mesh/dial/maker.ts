@@ -1,7 +1,6 @@
 // Makes connections to the peers that the user named and to those that gossip tells of (mesh: connection_maker.go).
 import { splitHostPort } from "../../address/hostport.ts";
 import type { Clock, Timer } from "../../clock/clock.ts";
-import { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
 import type { Work } from "../../clock/slices.ts";
 import { TokenBucket } from "../../clock/tokenbucket.ts";
@@ -9,20 +8,24 @@ import type { Log } from "../../log/log.ts";
 import { forgetting, type Limit } from "../../sys/limit.ts";
 import { type ConnectionHost, LocalConnection } from "../connection.ts";
 import { CollisionError, peerTrouble, RefusedError, SelfConnectionError } from "../errors.ts";
-import type { PeerName } from "../name.ts";
+import { nameToInteger, type PeerName } from "../name.ts";
 import type { Peer } from "../peer.ts";
 import type { StreamHandler, Transport } from "../transport.ts";
 import { DIAL_BURST, DIALS_PER_S, dialable, MAX_GOSSIPED } from "./gossiped.ts";
 import { NamedAddresses, type UnresolvedPeer } from "./named.ts";
 import { DialSchedule } from "./schedule.ts";
 import type { NamedTarget, Reason, Target } from "./target.ts";
-import { gossipedAddresses, MAX_DIALS, NOTHING_GOSSIPED, wantedAddresses } from "./wanted.ts";
+import { gossipedAddresses, NOTHING_GOSSIPED, wantedAddresses } from "./wanted.ts";
 
 /** Gossip brings changes in bursts; one check for new targets is enough for a burst. */
 const CHECK_DELAY_MS = 10;
 /** A check takes the longer the more targets there are, and is done the less often. */
 const CHECK_DELAY_PER_TARGET_MS = 0.2;
 const CHECK_DELAY_PER_CONNECTION_MS = 0.005;
+/** Addresses that are looked for in gossip, for each connection up to the limit. */
+const ENOUGH_ADDRESSES = 8;
+/** Its multiples are spread evenly over 0 to 1. */
+const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 /** Attempts at what gossip tells of, beyond the first burst, begin together with others. */
 const TOGETHER_MS = 250;
 /**
@@ -57,7 +60,6 @@ export class ConnectionMaker {
   readonly #lost = new Map<PeerName, { readonly address: string; readonly since: number }>();
   readonly #schedule: DialSchedule;
   readonly #dials: TokenBucket;
-  readonly #dialable = new LatestMap<string, string | undefined>(MAX_DIALS);
   /** Addresses that gossip told of at the last check. */
   #gossiped = NOTHING_GOSSIPED;
   #check: Timer | undefined;
@@ -184,7 +186,11 @@ export class ConnectionMaker {
       discovery && connections.size < limit
         ? yield* gossipedAddresses({
             ...{ ourself, port, random, connections, targets },
-            ...{ peers: peers(), dials: this.#dialable },
+            ...{
+              peers: peers(),
+              enough: ENOUGH_ADDRESSES * limit,
+              start: (nameToInteger(ourself.name) * GOLDEN_RATIO) % 1,
+            },
           })
         : NOTHING_GOSSIPED;
   }
@@ -224,7 +230,6 @@ export class ConnectionMaker {
     return [
       { name: "gossiped-addresses", value: this.#gossiped.count, max: MAX_GOSSIPED, forgets: true },
       forgetting("dial-back-offs", this.#schedule.backOffs),
-      forgetting("dialable-addresses", this.#dialable),
     ];
   }
 

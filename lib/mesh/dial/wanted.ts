@@ -1,12 +1,11 @@
 // The addresses worth dialling now: of peers that the user named, that this host has lost, and that gossip tells of.
 import { splitHostPort } from "../../address/hostport.ts";
-import type { LatestMap } from "../../clock/latestmap.ts";
 import type { Random } from "../../clock/random.ts";
 import type { Work } from "../../clock/slices.ts";
 import type { LocalConnection } from "../connection.ts";
 import type { PeerName } from "../name.ts";
-import type { Peer, PeerConnection } from "../peer.ts";
-import { dialable, GossipedAddresses } from "./gossiped.ts";
+import { announcedBy, dialOf, type Peer, type PeerConnection } from "../peer.ts";
+import { GossipedAddresses } from "./gossiped.ts";
 import type { Reason } from "./target.ts";
 
 /** An address that gossip tells of. */
@@ -37,8 +36,9 @@ export interface Topology {
   /** Addresses that are dialled already. */
   readonly targets: { has(address: string): boolean };
   readonly random: Random;
-  /** Results of earlier calls: most addresses are told by many peers, again and again. */
-  readonly dials: LatestMap<string, string | undefined>;
+  /** Addresses that are enough, and the share of the peers to pass over for them at first, so that each router finds others. */
+  readonly enough?: number;
+  readonly start?: number;
 }
 
 /** What is known when addresses are chosen. */
@@ -51,20 +51,8 @@ export interface Known {
   readonly gossiped: ReadonlyMap<string, GossipedTarget>;
 }
 
-/** Addresses whose results are kept: all of MAX_GOSSIPED, as each end of a connection has told them. */
-export const MAX_DIALS = 8_192;
 /** Connections looked at between two steps. */
 const STEP = 256;
-
-/** As dialable(), which takes microseconds. */
-function dialableAgain({ dials, port }: Topology, address: string, outbound: boolean): string | undefined {
-  const key = outbound ? address : `<${address}`;
-  const known = dials.get(key);
-  if (known !== undefined || dials.has(key)) return known;
-  const dial = dialable(address, outbound, port);
-  dials.set(key, dial);
-  return dial;
-}
 
 /** Return where we are connected to, and whom. */
 function connectedOf(connections: Iterable<LocalConnection>) {
@@ -81,13 +69,14 @@ export function* gossipedAddresses(topology: Topology): Work<Gossiped> {
   const connected = connectedOf(topology.connections);
   const gossiped = new GossipedAddresses<GossipedTarget>(port, targets);
   let visited = 0;
-  for (const connection of connectionsToMissing(ourself, topology.peers, connected.peers)) {
+  for (const announced of announcedToMissing(topology, connected.peers)) {
     if (++visited % STEP === 0) yield;
-    if (!connection) continue;
-    const { remote, address, outbound } = connection;
-    const dial = dialableAgain(topology, address, outbound);
-    const reason = ourself.name > remote.name ? "ours to call" : "theirs to call";
-    if (dial && !connected.addresses.has(dial)) gossiped.add(dial, { peer: remote.name, reason });
+    if (gossiped.size >= (topology.enough ?? Number.POSITIVE_INFINITY)) break;
+    if (!announced) continue;
+    const [peer, connection] = announced;
+    const dial = dialOf(connection, port);
+    const reason = ourself.name > peer ? "ours to call" : "theirs to call";
+    if (dial && !connected.addresses.has(dial)) gossiped.add(dial, { peer, reason });
   }
   return { targets: gossiped.take(random), count: gossiped.size, visited };
 }
@@ -114,20 +103,24 @@ export function wantedAddresses(known: Known): Map<string, Reason> {
  * Yield the connections of others to peers that we are not connected to; by those peers where they are few. Undefined is one
  * that was looked at, and leads elsewhere.
  */
-function* connectionsToMissing(
-  ourself: Peer,
-  peers: Iterable<Peer>,
+function* announcedToMissing(
+  { ourself, peers, start = 0 }: Topology,
   connectedPeers: ReadonlySet<PeerName>,
-): Generator<PeerConnection | undefined> {
+): Generator<readonly [PeerName, Omit<PeerConnection, "remote">] | undefined> {
   const others = [...peers].filter((peer) => peer !== ourself);
   const missing = others.filter(({ name }) => !connectedPeers.has(name));
   const connections = others.reduce((sum, peer) => sum + peer.connections.size, 0);
-  for (const peer of others) {
+  const first = Math.floor(start * others.length);
+  for (const peer of [...others.slice(first), ...others.slice(0, first)]) {
+    const announced = announcedBy(peer);
     if (missing.length * others.length < connections) {
-      for (const { name } of missing) yield peer.connections.get(name);
+      for (const { name } of missing) {
+        const connection = announced.get(name);
+        yield connection && [name, connection];
+      }
     } else {
-      for (const [name, connection] of peer.connections)
-        yield name !== ourself.name && !connectedPeers.has(name) ? connection : undefined;
+      for (const entry of announced)
+        yield entry[0] !== ourself.name && !connectedPeers.has(entry[0]) ? entry : undefined;
     }
   }
 }
