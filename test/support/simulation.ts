@@ -9,6 +9,7 @@ import { nameFromNumber } from "../../lib/mesh/name.ts";
 import { nullOverlay } from "../../lib/mesh/overlay.ts";
 import { MeshRouter } from "../../lib/mesh/router.ts";
 import { SimulatedNetwork } from "./network.ts";
+import { sharedTopologyReader } from "./sharedtopology.ts";
 
 export interface SimulatedPeer {
   readonly ip: string;
@@ -20,6 +21,7 @@ export class Simulation {
   readonly random: Random;
   readonly network: SimulatedNetwork;
   readonly peers: SimulatedPeer[] = [];
+  readonly #readTopology = sharedTopologyReader();
   /** The longest time that bytes are on their way. */
   slowMs = 5;
 
@@ -48,6 +50,7 @@ export class Simulation {
         transport: this.network.transport(ip),
         overlay,
         log: silentLog,
+        readTopology: this.#readTopology,
       },
     );
     this.network.listen(`${ip}:6783`, (stream) => router.accept(stream));
