@@ -32,7 +32,7 @@ import { warnOfMtu } from "./hostmtu.ts";
 import type { HostNetwork } from "./hostnetwork.ts";
 import type { HostPortBook } from "./hostports.ts";
 import { meshNotes } from "./mesh.ts";
-import { mtuReport } from "./mtureport.ts";
+import { mtuProblems, mtuReport } from "./mtureport.ts";
 import type { NamedPeers } from "./named.ts";
 import type { RouterOptions } from "./options.ts";
 import { Pinger } from "./ping.ts";
@@ -191,6 +191,7 @@ function report(
       ...attachments.problems(),
       ...declared.problems(),
       ...(dns?.problems() ?? []),
+      ...mtuProblems(overlay.mtu, mesh),
       ...conntrackProblems(),
     ],
     repairs: host.reconciler,

@@ -3,14 +3,29 @@ import type { MtuReport } from "../api/report.ts";
 import type { PeerName } from "../mesh/name.ts";
 import type { MeshRouter } from "../mesh/router.ts";
 import type { NetworkMtu } from "../overlay/networkmtu/networkmtu.ts";
+import type { ProblemReport } from "../sys/trouble.ts";
 
-export function mtuReport(
-  mtu: NetworkMtu,
-  { peers, ourself }: Pick<MeshRouter, "peers" | "ourself">,
-): MtuReport {
+type Names = Pick<MeshRouter, "peers" | "ourself">;
+
+export function mtuReport(mtu: NetworkMtu, { peers, ourself }: Names): MtuReport {
   const nameOf = (name: PeerName) =>
     name === ourself.name ? "this host" : peers.get(name)?.nickName || name;
   return { Network: mtu.mtu, Auto: !mtu.isFixed, By: limitText(mtu, nameOf) };
+}
+
+/** Hosts that were launched with different --mtu, as a problem: nothing tells senders what the others carry. */
+export function mtuProblems(
+  { conflict }: Pick<NetworkMtu, "conflict">,
+  { peers, ourself }: Names,
+): ProblemReport[] {
+  if (!conflict) return [];
+  const { larger, smaller } = conflict;
+  const nameOf = (name: PeerName) =>
+    name === ourself.name ? "this host" : `peer ${peers.get(name)?.toString() ?? name}`;
+  const Found =
+    `${nameOf(larger.peer)} has --mtu ${larger.mtu}, ${nameOf(smaller.peer)} --mtu ${smaller.mtu}: ` +
+    `packets over ${smaller.mtu} bytes between their containers are lost`;
+  return [{ Check: "mtu", Found, Advice: "launch all hosts with the same --mtu, or without it" }];
 }
 
 function limitText(

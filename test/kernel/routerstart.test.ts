@@ -6,7 +6,7 @@ import { parseCidr } from "../../lib/address/ipv4.ts";
 import * as garbage from "../../lib/bytes/garbage.ts";
 import { SimulatedClock } from "../../lib/clock/simulated.ts";
 import { logTo } from "../../lib/log/log.ts";
-import { nameFromNumber } from "../../lib/mesh/name.ts";
+import { nameFromNumber, type PeerName } from "../../lib/mesh/name.ts";
 import { addressAdd } from "../../lib/netlink/address.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
 import * as addresses from "../../lib/router/addresses.ts";
@@ -23,7 +23,7 @@ import * as hostports from "../../lib/router/hostports.ts";
 import { acquireInstanceLock } from "../../lib/router/instance.ts";
 import { followKernel } from "../../lib/router/kernelstate.ts";
 import * as meshes from "../../lib/router/mesh.ts";
-import { mtuReport } from "../../lib/router/mtureport.ts";
+import { mtuProblems, mtuReport } from "../../lib/router/mtureport.ts";
 import { NamedPeers } from "../../lib/router/named.ts";
 import { OptionError, parseOptions } from "../../lib/router/options.ts";
 import {
@@ -299,6 +299,21 @@ describe("the MTU in the report", () => {
       By,
     });
   });
+});
+
+test("hosts with different --mtu are a problem, in words", () => {
+  const [ONE, TWO] = [1n, 2n].map(nameFromNumber) as [PeerName, PeerName];
+  const peers = { get: (name: PeerName) => (name === TWO ? `${TWO}(two)` : undefined) };
+  const problems = (conflict: object | undefined) =>
+    mtuProblems({ conflict } as never, { ourself: { name: ONE }, peers } as never);
+  expect(problems(undefined)).toEqual([]);
+  expect(problems({ larger: { peer: ONE, mtu: 1_400 }, smaller: { peer: TWO, mtu: 1_200 } })).toEqual([
+    {
+      Check: "mtu",
+      Found: `this host has --mtu 1400, peer ${TWO}(two) --mtu 1200: packets over 1200 bytes between their containers are lost`,
+      Advice: "launch all hosts with the same --mtu, or without it",
+    },
+  ]);
 });
 
 describe.if(isRoot)("policies before weave-npc enforces any", () => {

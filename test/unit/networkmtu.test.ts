@@ -166,6 +166,42 @@ function router({
   };
 }
 
+describe("hosts with different --mtu", () => {
+  test("are told: the largest and the smallest, of those that are in the mesh", () => {
+    const { subject, hear, join, leave, clock, peers } = router({ fixed: 1400 });
+    expect(subject.conflict).toBeUndefined();
+    join(2, 1200);
+    expect(subject.conflict).toBeUndefined();
+    join(3);
+    hear(3, 1400, { fixed: true });
+    hear(4, 9000, { fixed: true });
+    expect(subject.conflict).toBeUndefined();
+    join(4);
+    const ours = { peer: peer(1), mtu: 1400 };
+    expect(subject.conflict).toEqual({ larger: { peer: peer(4), mtu: 9000 }, smaller: ours });
+    join(5);
+    hear(5, 1200, { fixed: true });
+    leave(4);
+    clock.advance(GONE_MS + 1);
+    subject.evaluate();
+    expect([...peers].length).toBe(3);
+    expect(subject.conflict).toEqual({ larger: ours, smaller: { peer: peer(5), mtu: 1200 } });
+  });
+
+  test("are told by one without it, too", () => {
+    const { subject, hear, join } = router();
+    for (const [n, mtu] of [
+      [2, 1400],
+      [3, 1200],
+    ] as const) {
+      join(n);
+      hear(n, mtu, { fixed: true });
+    }
+    expect(subject.conflict?.larger.mtu).toBe(1400);
+    expect(subject.conflict?.smaller).toEqual({ peer: peer(3), mtu: 1200 });
+  });
+});
+
 describe("the MTU of the network", () => {
   test("rises to what all paths carry, once that has lasted", async () => {
     const { clock, subject, set, said, accepted, join, measure } = router();

@@ -54,6 +54,18 @@ export interface MtuLimit {
   readonly mtu: number;
 }
 
+/** A host and its --mtu, in bytes. */
+interface FixedMtu {
+  readonly peer: PeerName;
+  readonly mtu: number;
+}
+
+/** Hosts with different --mtu: what containers of the first send and is too large for the second is lost there. */
+export interface MtuConflict {
+  readonly larger: FixedMtu;
+  readonly smaller: FixedMtu;
+}
+
 export class NetworkMtu implements Gossiper {
   #own: MtuRecord;
   readonly #records: PeerRecords;
@@ -128,6 +140,19 @@ export class NetworkMtu implements Gossiper {
   /** What sets the MTU. */
   get limit(): MtuLimit {
     return this.#limit;
+  }
+
+  /** The largest and the smallest --mtu of peers that count, this host among them; undefined where they do not differ. */
+  get conflict(): MtuConflict | undefined {
+    const { self } = this.params;
+    let larger: FixedMtu | undefined;
+    let smaller: FixedMtu | undefined;
+    for (const [peer, { mtu, fixed }] of [[self, this.#own] as const, ...this.#records.all]) {
+      if (!fixed || (peer !== self && !this.#participants.has(peer))) continue;
+      if (mtu > (larger?.mtu ?? 0)) larger = { peer, mtu };
+      if (mtu < (smaller?.mtu ?? Number.POSITIVE_INFINITY)) smaller = { peer, mtu };
+    }
+    return larger && smaller && larger.mtu > smaller.mtu ? { larger, smaller } : undefined;
   }
 
   /** Take the least that our paths carry, and the neighbour on that path; undefined where none has been measured. */
