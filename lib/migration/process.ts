@@ -1,7 +1,7 @@
 // The running router of the original, in a container or not: its process tells its options and its state file.
-import { readFileSync } from "node:fs";
 import { Pidfd, SIGTERM } from "../sys/pidfd.ts";
 import { managesNetwork, processIds } from "../sys/processes.ts";
+import { readText } from "../sys/textfile.ts";
 
 const PROGRAM = "weaver";
 const STOP_TIMEOUT_MS = 20_000;
@@ -21,7 +21,7 @@ export interface OriginalProcess {
 export function findOriginalProcess(): OriginalProcess | undefined {
   for (const entry of processIds()) {
     try {
-      const read = (file: string) => readFileSync(`/proc/${entry}/${file}`, "utf8");
+      const read = (file: string) => readText(`/proc/${entry}/${file}`);
       if (read("comm").trim() !== PROGRAM || !managesNetwork(entry)) continue;
       const args = read("cmdline").split("\0").slice(1, -1);
       const prefix = option(args, "db-prefix");

@@ -80,7 +80,8 @@ export class NamedPeers {
   /** Connect to the first targets; resolves with an error for each that cannot be dialled yet, which is retried. */
   start(): Promise<UnresolvedPeer[]> {
     try {
-      this.#keep(this.#names);
+      // None is what a first start has kept: to write that takes an fsync.
+      if (this.#names.size > 0 || this.host.kept.get() !== undefined) this.#keep(this.#names);
     } catch (error) {
       // Only a restart forgets them.
       this.host.log.error(reasonOf(error));

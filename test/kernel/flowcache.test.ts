@@ -2,6 +2,7 @@
 // and which settings of conntrack it puts back. The maps are the kernel's, in a namespace of the test.
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { release } from "node:os";
+import * as programs from "../../lib/bpf/program.ts";
 import * as sysctls from "../../lib/host/sysctl.ts";
 import { linkAdd } from "../../lib/netlink/link.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
@@ -131,6 +132,17 @@ describe.if(isRoot)("the flow cache", () => {
     subject.renumber(8);
     expect(next()).toBe(5);
     expect(next()).toBe(5);
+    subject.close();
+  });
+
+  test("loads its programs where they are first needed, once", () => {
+    using load = spyOn(programs, "loadProgram");
+    const { subject } = cache();
+    subject.renumber(8);
+    expect(load.mock.calls.length).toBe(0);
+    const { confirm } = subject.ports;
+    expect(subject.ports.confirm()).toBe(confirm());
+    expect(load.mock.calls.map(([name]) => name)).toEqual(["weave_confirm"]);
     subject.close();
   });
 

@@ -86,6 +86,12 @@ test("we ourself count once, and are never waited for", () => {
   expect(unheard()).toEqual(["a", "b"]);
 });
 
+test("a start saves its names; none is not saved where nothing was", async () => {
+  const [some, none] = [routerTo("a"), routerTo()];
+  for (const { named } of [some, none]) await named.start();
+  expect([some.told.saved, none.told.saved]).toEqual([[["a"]], []]);
+});
+
 test("connect and forget are saved before they are done; what makes no sense changes nothing", async () => {
   const { told, named } = routerTo("a");
   await named.connect(["b"], false);

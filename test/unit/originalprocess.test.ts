@@ -1,9 +1,9 @@
 // The original's router among the processes of a host, as /proc shows them, and its end.
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
-import * as fs from "node:fs";
 import { findOriginalProcess, stopOriginal } from "../../lib/migration/process.ts";
 import { Pidfd, SIGTERM } from "../../lib/sys/pidfd.ts";
 import * as processes from "../../lib/sys/processes.ts";
+import * as textfile from "../../lib/sys/textfile.ts";
 
 interface Process {
   comm: string;
@@ -21,17 +21,15 @@ beforeEach(() => {
   table = {};
   now = 1_000;
   const gone = () => Object.assign(new Error("ENOENT"), { code: "ENOENT" });
-  const { readFileSync } = fs;
   const of = (path: string) => /^\/proc\/(\d+)\/(.*)$/.exec(path) ?? [];
   spies = [
     spyOn(processes, "processIds").mockImplementation((() => Object.keys(table)) as never),
-    spyOn(fs, "readFileSync").mockImplementation(((path: string, ...more: never[]) => {
-      const [, pid = "", file] = of(String(path));
-      if (pid === "") return readFileSync(path, ...more);
+    spyOn(textfile, "readText").mockImplementation((path) => {
+      const [, pid = "", file] = of(path);
       const value = file === "comm" ? `${table[pid]?.comm}\n` : table[pid]?.[file as "cmdline"];
       if (value === undefined) throw gone();
       return value;
-    }) as never),
+    }),
     spyOn(processes, "managesNetwork").mockImplementation((pid) => table[pid]?.foreign !== true),
     spyOn(performance, "now").mockImplementation(() => now),
     spyOn(Bun, "sleep").mockImplementation((async (ms: number) => {

@@ -56,7 +56,7 @@ export interface PortFlows {
   /** Emit what goes in front of the program at ingress of ports. */
   fastPath(asm: Assembler): void;
   /** The program at egress of ports. */
-  readonly confirm: Program;
+  confirm(): Program;
   /** The containers' ports that there are. */
   follow(ports: readonly Link[]): void;
 }
@@ -139,19 +139,19 @@ export class Ports {
     }
     this.#names = new Map(ports.map(({ index, name }) => [index, name]));
     this.#bindUnknown(ports.filter(({ name }) => isContainerVeth(name)));
-    const [id, confirm] = [this.#program, this.config.flowCache?.confirm].map(
-      (program) => program && programId(program),
-    );
+    const id = programId(this.#program);
     const unhooked = [
       { link: bridge, direction: "egress", program: id } as const,
-      ...this.#toLookAt(ports).flatMap((link) => [
-        { link, direction: "ingress", program: id } as const,
-        ...(confirm === undefined ? [] : [{ link, direction: "egress", program: confirm } as const]),
-      ]),
+      ...this.#toLookAt(ports).flatMap((link) => {
+        const confirm = this.config.flowCache?.confirm();
+        return [
+          { link, direction: "ingress", program: id } as const,
+          ...(confirm ? [{ link, direction: "egress", program: programId(confirm) } as const] : []),
+        ];
+      }),
     ].filter(
       ({ link, direction, program }) =>
         this.#hooked.has(link.index) &&
-        program !== undefined &&
         !hookedPrograms(this.#how(link), this.route, link, direction).includes(program) &&
         // Unless the link is being removed.
         linkByIndex(this.route, link.index)?.leaving === false,
@@ -292,8 +292,8 @@ export class Ports {
       const how = this.#how(link);
       hook(how, this.route, link, direction, this.#program);
       unhookOther(how, this.route, link, direction);
-      const confirm = this.config.flowCache?.confirm;
-      if (confirm && direction === "ingress") hook(how, this.route, link, "egress", confirm);
+      const confirm = direction === "ingress" ? this.config.flowCache?.confirm() : undefined;
+      if (confirm) hook(how, this.route, link, "egress", confirm);
       this.#hooked.add(link.index);
     } catch (error) {
       // The link has gone since.

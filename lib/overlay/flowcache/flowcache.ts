@@ -20,7 +20,12 @@ import { departureProgram } from "./departure.ts";
 import { raiseGeneration } from "./generation.ts";
 import { leaveFast } from "./leave.ts";
 import { adoptControl, adoptFlowMaps, CONTROL, type FlowMaps, MODE, type PortTraffic } from "./maps.ts";
-import { removeUnderlayPrograms, UNDERLAY_PROGRAMS, UnderlayHooks } from "./underlay.ts";
+import {
+  removeUnderlayPrograms,
+  UNDERLAY_PROGRAMS,
+  UnderlayHooks,
+  type UnderlayPrograms,
+} from "./underlay.ts";
 
 const BRIDGED = "net/bridge/bridge-nf-call-iptables";
 /** The flow cache in the report; packets and bytes are those of the fast path. */
@@ -57,28 +62,28 @@ export function findFlowMaps(nl: NetlinkSocket): FlowMaps | undefined {
 
 export class FlowCache {
   readonly #hooks: UnderlayHooks;
-  readonly #confirm: Program;
   readonly #sysctls = new KeptSysctls();
-  #programs: { readonly ingress: Program; readonly egress: Program };
+  // Loaded where they are first needed: a host without containers and neighbours needs none.
+  #confirm: Program | undefined;
+  #programs: UnderlayPrograms | undefined;
+  #self: number;
   /** Why it cannot be used. */
   trouble: string | undefined;
   #filtered = false;
   /** Those whose paths the maps may have; undefined at the start: those of the router before us. */
   #neighbours: ReadonlySet<IPv4> | undefined;
 
-  /** Load the programs. Throws VerifierError, SysError. */
   constructor(
     private readonly nl: NetlinkSocket,
     private readonly maps: FlowMaps,
     private readonly datapath: Datapath,
     private readonly config: FlowCacheConfig,
   ) {
-    this.#confirm = loadProgram(CONFIRM_PROGRAM, confirmProgram(maps));
-    this.#programs = this.#load(config.self);
+    this.#self = config.self;
     this.#hooks = new UnderlayHooks(
       nl,
       () => datapath.table.neighbours,
-      () => this.#programs,
+      () => (this.#programs ??= this.#load()),
       (reason) => {
         this.trouble = reason;
       },
@@ -120,7 +125,7 @@ export class FlowCache {
   get ports(): PortFlows {
     return {
       fastPath: (asm: Assembler) => leaveFast(asm, this.maps, this.datapath.maps.neighbours),
-      confirm: this.#confirm,
+      confirm: () => (this.#confirm ??= loadProgram(CONFIRM_PROGRAM, confirmProgram(this.maps))),
       follow: (ports) => this.#followPorts(ports),
     };
   }
@@ -141,9 +146,10 @@ export class FlowCache {
 
   /** Replace the programs by those for another short id. */
   renumber(self: number): void {
+    this.#self = self;
     const before = this.#programs;
-    this.#programs = this.#load(self);
-    for (const program of [before.ingress, before.egress]) program.close();
+    this.#programs = before && this.#load();
+    for (const program of [before?.ingress, before?.egress]) program?.close();
     raiseGeneration(this.maps.control);
     guarded("the flow cache", () => keeper(this.#hooks).reconcile(() => true));
   }
@@ -161,11 +167,13 @@ export class FlowCache {
 
   /** Close our end of the programs, not the maps. */
   close(): void {
-    for (const program of [this.#confirm, this.#programs.ingress, this.#programs.egress]) program.close();
+    for (const program of [this.#confirm, this.#programs?.ingress, this.#programs?.egress]) program?.close();
   }
 
-  #load(self: number): { ingress: Program; egress: Program } {
+  /** Load the programs of the underlay. Throws VerifierError, SysError. */
+  #load(): UnderlayPrograms {
     const { port } = this.config;
+    const self = this.#self;
     return {
       ingress: loadProgram(
         UNDERLAY_PROGRAMS.ingress,

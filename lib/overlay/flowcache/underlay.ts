@@ -97,11 +97,10 @@ export class UnderlayHooks implements Resource<ReadonlySet<number>, Found, Place
   }
 
   difference(_desired: ReadonlySet<number>, found: Found): PlaceChange[] {
-    const ids = { ingress: programId(this.programs().ingress), egress: programId(this.programs().egress) };
     return [...found.values()].flatMap(({ place, wanted, id }): PlaceChange[] => {
       const object = `program ${UNDERLAY_PROGRAMS[place.direction]} at ${place.direction} of ${place.name}`;
       if (!wanted) return id === undefined ? [] : [{ ...place, object, wrong: "not needed", wanted }];
-      if (id === ids[place.direction]) return [];
+      if (id === programId(this.programs()[place.direction])) return [];
       return [{ ...place, object, wrong: id === undefined ? "missing" : "built for another router", wanted }];
     });
   }
