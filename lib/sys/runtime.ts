@@ -21,8 +21,10 @@ export const ENGINE_OPTIONS = {
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
   BUN_GC_TIMER_INTERVAL: "30000",
   // Ms between looks into pages in use for free blocks to give back: by default 0.1 s, which costs a fifth of what an idle
-  // router takes. Free pages are given back at once all the same.
+  // router takes.
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",
+  // Ms after which free pages are given back; by default sooner, by a thread that then wakes up nearly once a second.
+  MIMALLOC_PURGE_DELAY: "10000",
 } as const;
 
 /** Return the environment of a daemon: `env` with the engine's options, unless it has them. */

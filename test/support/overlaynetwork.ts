@@ -106,7 +106,7 @@ export function overlayNetwork(
   const makeEngine: typeof makeEngineThread = (_setup, _clock, { received, failed }) => {
     const messages: ToEngine[] = [];
     engines.push({ told: messages, fail: failed, say: received });
-    return { post: (message) => messages.push(message), stop: async () => true };
+    return { flush: () => {}, post: (message) => messages.push(message), stop: async () => true };
   };
   const mtu = { fixed: 1_376, agreed: 1_376, accept: async () => {}, changed() {} };
   const config = { name: ourself.name, host: "127.0.0.1", port: 0, mtu, ...options };

@@ -26,6 +26,7 @@ const ENGINE = {
   BUN_JSC_collectionTimerMaxPercentCPU: "0.0005",
   BUN_GC_TIMER_INTERVAL: "30000",
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",
+  MIMALLOC_PURGE_DELAY: "10000",
 };
 
 let calls: unknown[][];

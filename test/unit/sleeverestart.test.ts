@@ -36,7 +36,7 @@ test("connections are told of the end of the engine once; those that have stoppe
     nothing,
     (_setup, _clock, listener) => {
       fail = listener.failed;
-      return { post: nothing, stop: async () => true };
+      return { flush: () => {}, post: nothing, stop: async () => true };
     },
   );
   overlay.start(() => 2);
@@ -87,7 +87,7 @@ test("after each end of the engine all link numbers are free, and those of befor
     (_setup, _clock, listener) => {
       const told: ToEngine[] = [];
       engines.push({ told, fail: listener.failed });
-      return { post: (message) => told.push(message), stop: async () => true };
+      return { flush: () => {}, post: (message) => told.push(message), stop: async () => true };
     },
   );
   for (let round = 0; round < 5; round++) {
@@ -121,7 +121,7 @@ test("an engine that does not end makes the router start again, with the reason"
       restarted,
       (_setup, _clock, listener) => {
         fail = listener.failed;
-        return { post: nothing, stop: async () => false };
+        return { flush: () => {}, post: nothing, stop: async () => false };
       },
     );
     fail?.("it has handled no message for 10 s");
@@ -152,7 +152,7 @@ test("an engine that cannot be started again is tried again until it can, and st
       attempts++;
       if (attempts > 1 && attempts < 6) throw new Error("too many open files");
       fail = listener.failed;
-      return { post: (message) => told.push(message), stop: async () => true };
+      return { flush: () => {}, post: (message) => told.push(message), stop: async () => true };
     },
   );
   fail?.("out of memory");
@@ -219,6 +219,36 @@ test("the engine's thread starts with the first link, and gets tables at once", 
   expect(threads()).toBeLessThanOrEqual(before);
   expect(await idle.stop()).toBe(true);
   closePipe(tap);
+});
+
+test("what is queued for the engine is written with the next timer, or at once where that is asked for", async () => {
+  const worker = Object.assign(new EventEmitter(), { terminate: async () => void worker.emit("exit", 0) });
+  using made = spyOn(threads, "Worker").mockImplementation((() => worker) as never);
+  const clock = new SimulatedClock(1_000);
+  const setup = { tapFd: -1, udpFd: -1, macsFd: -1, aegis: false, name: new Uint8Array(6) };
+  const ready = Promise.withResolvers<void>();
+  const engine = makeEngineThread({ ...setup, counters: new Counters().memory }, clock, {
+    received: () => ready.resolve(),
+    failed() {},
+  });
+  const add = () => engine.post({ type: "add", params: { index: 1 } as never });
+  add();
+  // Not before it reads.
+  engine.flush();
+  expect(engine.waiting).toBe(1);
+  const [, { workerData }] = made.mock.calls[0] as unknown as [URL, { workerData: { writeFd: number } }];
+  offerMessage(workerData.writeFd, { type: "ready", crypto: "wasm" });
+  await ready.promise;
+  add();
+  expect(engine.waiting).toBe(1);
+  clock.advance(10);
+  expect(engine.waiting).toBe(0);
+  add();
+  engine.flush();
+  expect(engine.waiting).toBe(0);
+  const stopped = engine.stop();
+  worker.emit("exit", 0);
+  await stopped;
 });
 
 test("an engine that handles no message fails after 60 s while it starts, after 10 s later", async () => {

@@ -61,7 +61,7 @@ function sleeve({ aegis = false, ends = true }: { aegis?: boolean; ends?: boolea
     (setup, _clock, { received, failed }) => {
       const told: ToEngine[] = [];
       engines.push({ setup, told, say: received, fail: () => failed("out of memory") });
-      return { post: (message) => told.push(message), stop: async () => ends, waiting: 3 };
+      return { flush: () => {}, post: (message) => told.push(message), stop: async () => ends, waiting: 3 };
     },
   );
   overlay.start((peer) => (peer.name === OTHER ? 2 : undefined));

@@ -1,7 +1,7 @@
 // Sleeve as an overlay of the mesh: a forwarder for each connection, and the engine's thread.
 import { closeSync } from "node:fs";
 import { parseIPv4 } from "../../address/ipv4.ts";
-import type { Clock, Timer } from "../../clock/clock.ts";
+import { type Clock, sharedWait, type Timer } from "../../clock/clock.ts";
 import { Restarts } from "../../clock/restarts.ts";
 import { type LimitedWarning, limitedWarnings } from "../../log/limited.ts";
 import type { Log } from "../../log/log.ts";
@@ -23,7 +23,7 @@ import type { ForwardingTables } from "./routes.ts";
 import { openSleeveSocket } from "./socket.ts";
 import { type EngineHandle, makeEngineThread } from "./thread.ts";
 
-/** Tick interval while no forwarder is `hurried`. */
+/** Tick interval while no forwarder is `hurried`; up to half a second more or less, with other timers. */
 const CALM_TICK_MS = 2_500;
 
 export interface SleeveConfig {
@@ -277,8 +277,11 @@ export class SleeveOverlay implements NamedOverlay {
     const forwarders = [...this.#forwarders.values()];
     this.#hurried = forwarders.some((forwarder) => forwarder.hurried);
     if (forwarders.length === 0) return;
-    this.#ticker = this.clock.after(this.#hurried ? FAST_HEARTBEAT_MS : CALM_TICK_MS, () => {
+    const wait = this.#hurried ? FAST_HEARTBEAT_MS : sharedWait(this.clock, CALM_TICK_MS);
+    this.#ticker = this.clock.after(wait, () => {
       for (const forwarder of this.#forwarders.values()) guarded("sleeve", () => forwarder.tick());
+      // Without another wake-up.
+      this.#engine.flush();
       this.#tickSoon();
     });
   }

@@ -1,7 +1,7 @@
 // The thread of the sleeve engine, and the pipes to it and from it. It fails once and for all: to go on, start another one.
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import type { Clock, Timer } from "../../clock/clock.ts";
+import { type Clock, sharedWait, type Timer } from "../../clock/clock.ts";
 import { noteFailure } from "../../log/unexpected.ts";
 import { closePipe, MessageReader, MessageWriter, openPipe, type Pipe } from "../../sys/pipe.ts";
 import { type Watch, watchReadable } from "../../sys/readable.ts";
@@ -30,7 +30,7 @@ interface EngineListener {
   failed(reason: string): void;
 }
 
-export type EngineHandle = Pick<EngineThread, "post" | "stop"> & {
+export type EngineHandle = Pick<EngineThread, "post" | "flush" | "stop"> & {
   /** Messages that it has not taken. */
   readonly waiting?: number;
 };
@@ -126,6 +126,11 @@ class EngineThread {
     this.#flushing ??= this.clock.after(POST_DELAY_MS, () => this.#flush());
   }
 
+  /** Write what is queued now. */
+  flush(): void {
+    if (this.#flushing && this.#ready) this.#flush();
+  }
+
   /**
    * Stop the engine, also after a failure. Resolves with true once it has released its files. One that does not end in time
    * keeps them open: a reused fd would give it others' files.
@@ -184,7 +189,7 @@ class EngineThread {
   }
 
   #lookLater(): void {
-    this.#looking ??= this.clock.after(LOOK_MS, () => this.#look());
+    this.#looking ??= this.clock.after(sharedWait(this.clock, LOOK_MS), () => this.#look());
   }
 
   /** Fail if the engine has handled nothing for too long; look again while it has something to handle. */
