@@ -72,9 +72,9 @@ export function connectionHost(parts: ConnectionParts, events: ConnectionEvents)
       const { remote } = connection;
       const duplicate = connections.get(remote.name);
       if (duplicate) admission.settleDuplicate(connection, duplicate);
-      const before = routes.unicastAll;
-      const reachable = before.has(remote.name);
+      const reachable = routes.reaches(remote.name);
       limit.admit(reachable, connection.remoteIp);
+      const before = routes.unicastAll;
       connections.set(remote.name, connection);
       const isNew = restarted || !reachable;
       connection.log(`connection added${restarted ? ": restarted peer" : isNew ? ": new peer" : ""}`, {

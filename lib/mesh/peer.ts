@@ -244,19 +244,26 @@ export function encodeTopology(peers: Iterable<Peer>): Uint8Array {
   return concat(parts);
 }
 
+/** Most messages tell of one peer: they need no copy. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const [only, ...more] = parts;
+  return only && more.length === 0 ? only : concat(parts);
+}
+
 /** Encode a topology update in messages of about MAX_TOPOLOGY_MESSAGE bytes, each when it is asked for. */
 export function* topologyMessages(peers: Iterable<Peer>): Generator<Uint8Array, void, void> {
-  let some: Peer[] = [];
+  let parts: Uint8Array[] = [];
   let length = 0;
   for (const peer of peers) {
-    some.push(peer);
-    length += encodeLater(peer).length;
+    const part = parts.length === 0 ? encodeFirst(peer) : encodeLater(peer);
+    parts.push(part);
+    length += part.length;
     if (length < MAX_TOPOLOGY_MESSAGE) continue;
-    yield encodeTopology(some);
-    some = [];
+    yield joined(parts);
+    parts = [];
     length = 0;
   }
-  if (some.length > 0) yield encodeTopology(some);
+  if (parts.length > 0) yield joined(parts);
 }
 
 /** Connections between two steps. */

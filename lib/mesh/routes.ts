@@ -177,6 +177,14 @@ export class Routes {
     return this.#tree(source, true, this.#broadcast).from;
   }
 
+  /** Return whether a way leads to a peer, for control messages. */
+  reaches(name: PeerName): boolean {
+    if (this.#all) return this.#all.has(name);
+    const to = numberOf(name);
+    const links = this.#topology(this.ourself);
+    return wasFound(to, walk(links, numberOf(this.ourself.name), this.peers.size, to));
+  }
+
   /** Return how many peers we reach, ourself included. */
   reachable(): number {
     return walk(this.#topology(this.ourself), numberOf(this.ourself.name), this.peers.size).count;

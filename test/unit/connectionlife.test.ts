@@ -11,7 +11,7 @@ const note =
     void told.push([what, ...args.slice(1).map(String)].join(" ").trim());
 
 let told: string[];
-let routes: { unicastAll: Map<PeerName, PeerName> };
+let routes: { unicastAll: Map<PeerName, PeerName>; reaches(name: PeerName): boolean };
 let connections: Map<PeerName, LocalConnection>;
 let host: ConnectionHost;
 
@@ -25,7 +25,8 @@ const connection = (more: object = {}) =>
 
 beforeEach(() => {
   told = [];
-  routes = { unicastAll: new Map() };
+  const unicastAll = new Map<PeerName, PeerName>();
+  routes = { unicastAll, reaches: (name) => unicastAll.has(name) };
   connections = new Map();
   const admission = {
     ...{

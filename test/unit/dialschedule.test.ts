@@ -512,6 +512,22 @@ test("wanted addresses: each once, by the first reason, none that is connected",
   let steps = 0;
   while (!work.next().done) steps++;
   expect(steps).toBeGreaterThan(9_900 / 300);
+  // With few connections a router looks for few, and another for others.
+  const few = large.map((each, i) => {
+    const by = peer(2_000 + i);
+    announce(by, each, `10.9.${i}.9:1`);
+    return by;
+  });
+  const [first, middle] = [0, 0.5].map((start) =>
+    atOnce(
+      gossipedAddresses({
+        ...{ ourself, connections: [], peers: few, port: 6783, random: at(0.5), targets: none },
+        ...{ enough: 3, start },
+      }),
+    ),
+  );
+  expect([...(first?.targets.keys() ?? [])]).toEqual(["10.9.0.9:1", "10.9.1.9:1", "10.9.2.9:1"]);
+  expect([...(middle?.targets.keys() ?? [])]).toEqual(["10.9.50.9:1", "10.9.51.9:1", "10.9.52.9:1"]);
   // Whether connections are looked through by those who have them, or by those who are missed.
   for (const others of [1, 40]) {
     const crowd = Array.from({ length: others }, (_, i) => peer(100 + i));

@@ -43,9 +43,15 @@ test("numbers stay, sort by names, and begin anew after 65,536 names, routes wit
 
   const peers = line(40);
   const routes = new Routes(peers.ourself, peers);
-  const look = () => [routes.broadcastAll(name(0)), [...routes.unicastAll].sort(), routes.reachable()];
+  const look = () => [
+    [name(39), name(40)].map((to) => routes.reaches(to)),
+    routes.broadcastAll(name(0)),
+    [...routes.unicastAll].sort(),
+    routes.reachable(),
+  ];
   const before = look();
   expect(before).toEqual([
+    [true, false],
     [name(1)],
     Array.from({ length: 40 }, (_, i) => [name(i), i === 0 ? UNKNOWN_PEER : name(1)]),
     40,
