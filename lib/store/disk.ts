@@ -30,8 +30,9 @@ export function folderRemedy(path: string): string | undefined {
 /** Return whether the disk of a file has less room than SQLite needs. */
 export function hasNoRoom(path: string): boolean {
   try {
-    const { bavail, bsize } = statfsSync(dirname(path));
-    return bavail * bsize < LEAST_ROOM;
+    const { blocks, bavail, bsize } = statfsSync(dirname(path));
+    // Those of the kernel, /proc above all, have no blocks at all.
+    return blocks > 0 && bavail * bsize < LEAST_ROOM;
   } catch {
     return false;
   }

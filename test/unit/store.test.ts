@@ -257,7 +257,7 @@ const textOf = (open: () => unknown) => {
     return String(error).replaceAll(folder, "/state");
   }
 };
-const roomOf = (bavail: number) => ({ bavail, bsize: 4_096 }) as never;
+const roomOf = (bavail: number, blocks = 1_000) => ({ blocks, bavail, bsize: 4_096 }) as never;
 
 describe("a change that cannot be saved", () => {
   /** Make a change that SQLite refuses. */
@@ -300,6 +300,9 @@ describe("a change that cannot be saved", () => {
     try {
       expect(store.problems()).toMatchObject([{ Advice: "free space on that disk" }]);
       statfs.mockImplementation(() => roomOf(16));
+      expect(store.problems()).toEqual([]);
+      // A file system of the kernel, such as /proc.
+      statfs.mockImplementation(() => roomOf(0, 0));
       expect(store.problems()).toEqual([]);
       // An error of statfs does not count as a full disk.
       statfs.mockImplementation(failing(() => errno("EACCES", "permission denied", "statfs")) as never);
