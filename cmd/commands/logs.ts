@@ -1,5 +1,5 @@
 // weave logs: the router's log, wherever it is: a file, or the journal.
-import { closeSync, existsSync, fstatSync, openSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readlinkSync, readSync, statSync } from "node:fs";
 import { logFile } from "../../lib/api/paths.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { previousLog } from "../../lib/router/logfile.ts";
@@ -23,10 +23,12 @@ export function logPlace(): Place {
   const pid = runningPid();
   const target = pid === undefined ? logFile() : readlinkSync(`/proc/${pid}/fd/${STDERR}`);
   if (target.startsWith("socket:")) return "journal";
-  if (target.startsWith("/") && existsSync(target) && !target.startsWith("/dev/")) return { file: target };
+  // From a FIFO or a terminal, we would take lines away from its reader.
+  const found = target.startsWith("/") ? statSync(target, { throwIfNoEntry: false }) : undefined;
+  if (found?.isFile()) return { file: target };
   if (pid === undefined)
     throw new Error(
-      `no log: weave is not running, and ${target} does not exist; 'journalctl -u weave' if systemd ran it`,
+      `no log: weave is not running, and ${target} ${found ? "is not a file" : "does not exist"}; 'journalctl -u weave' if systemd ran it`,
     );
   throw new Error(
     `the log of the router (pid ${pid}) goes to its standard error, ${target}; see its terminal, 'docker logs' or 'kubectl logs'`,

@@ -188,6 +188,9 @@ describe("following", () => {
 
 test("without a router and its file there is no log", () => {
   expect(() => logPlace()).toThrow(`no log: weave is not running, and ${log} does not exist`);
+  Bun.spawnSync(["mkfifo", log]);
+  expect(() => logPlace()).toThrow(`no log: weave is not running, and ${log} is not a file`);
+  rmSync(log);
   writeFileSync(log, "");
   expect(logPlace()).toEqual({ file: log });
 });
