@@ -151,21 +151,29 @@ function warnOfOverlap(cidr: Cidr): void {
   if (route) warn(`warning: ${formatCidr(cidr)} overlaps with the route ${route} of this host`);
 }
 
-/** Return the addresses of `id` that the arguments select. */
+/**
+ * Return the addresses of `id` that the arguments select: those of a subnet with the prefix lengths that its link has, as
+ * the router knows each address by the first one.
+ */
 export async function lookup(
   api: ApiClient,
   id: string,
   addresses: readonly WantedAddress[],
+  onLink: readonly Cidr[],
 ): Promise<Cidr[]> {
   const found = await Promise.all(
     addresses.map(async (address) => {
       if (address.kind === "own") return [address.cidr];
       if (address.kind === "bare") return [await inDefaultSubnet(api, address.address)];
       const text = await api("GET", `/ip/${encodeURIComponent(id)}${subnetPath(address.subnet)}`);
-      return text.split(" ").filter(Boolean).map(parseCidr);
+      const leases = text.split(" ").filter(Boolean).map(parseCidr);
+      return leases.flatMap((lease) => {
+        const same = onLink.filter(({ address: own }) => own === lease.address);
+        return same.length > 0 ? same : [lease];
+      });
     }),
   );
-  return found.flat();
+  return [...new Map(found.flat().map((cidr) => [formatCidr(cidr), cidr])).values()];
 }
 
 /** Release addresses; unknown ones are no error. */

@@ -8,9 +8,10 @@ import type { Container } from "../../lib/container/runtime.ts";
 import { attach as attachContainer } from "../../lib/host/attach.ts";
 import { attachedContainers } from "../../lib/host/containers.ts";
 import { detachAddresses } from "../../lib/host/detach.ts";
+import { inspect } from "../../lib/host/inspect.ts";
 import { LINK } from "../../lib/host/names.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../../lib/netlink/socket.ts";
-import { type Netns, netnsPath } from "../../lib/sys/netns.ts";
+import { type Netns, NetnsError, netnsPath } from "../../lib/sys/netns.ts";
 import { netnsInode } from "../../lib/sys/netnsinode.ts";
 import { JSON_OPTION } from "../answer.ts";
 import { type Arguments, type Command, UsageError } from "../arguments.ts";
@@ -161,8 +162,8 @@ export const detach: Command = {
     requireRoot();
     const { addresses, where, id, fqdn } = await target(args, true);
     const api = progressClient(args);
-    const cidrs = await lookup(api, id, addresses);
     const isStopped = where === NOT_RUNNING;
+    const cidrs = await lookup(api, id, addresses, isStopped ? [] : addressesIn(where));
     // It may have lost its addresses since it was stopped.
     const isWhole = isStopped && args.positionals.length < 2;
     await forget(api, id, isWhole ? undefined : cidrs);
@@ -172,6 +173,16 @@ export const detach: Command = {
     answerAddresses(args, id, cidrs);
   },
 };
+
+/** Return the addresses of a container's link; none where its namespace cannot be entered, which the detaching tells. */
+function addressesIn(where: Netns): readonly Cidr[] {
+  try {
+    return inspect(where, LINK)?.addresses ?? [];
+  } catch (error) {
+    if (error instanceof NetnsError) return [];
+    throw error;
+  }
+}
 
 /** Throw if a container in another namespace holds the addresses of this ID. */
 function refuseSharedId(held: readonly string[], id: string, where: Netns): void {

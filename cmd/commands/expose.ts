@@ -1,5 +1,5 @@
 // weave expose, hide: the host's own addresses on the network.
-import { type Cidr, formatCidr, type IPv4 } from "../../lib/address/ipv4.ts";
+import { type Cidr, formatCidr } from "../../lib/address/ipv4.ts";
 import { type ApiClient, ApiError, apiClient, holders } from "../../lib/api/client.ts";
 import { bridgeAddresses, findBridge } from "../../lib/host/bridge.ts";
 import { EXPOSE_ID } from "../../lib/host/names.ts";
@@ -70,10 +70,10 @@ export const expose: Command = {
 };
 
 /** Return the addresses that the bridge of this host has. */
-function exposedAddresses(): ReadonlySet<IPv4> {
+function exposedCidrs(): Cidr[] {
   using nl = new NetlinkSocket(NETLINK_ROUTE);
   const bridge = findBridge(nl, undefined);
-  return new Set(bridge && bridgeAddresses(nl, bridge).map(({ address }) => address));
+  return bridge ? bridgeAddresses(nl, bridge) : [];
 }
 
 /** Undo new exposures and their names; return the errors. */
@@ -110,7 +110,7 @@ export const hide: Command = {
     const { addresses, rest } = splitAddresses(positionals);
     if (rest.length > 0) throw new UsageError(`"${rest[0]}" is not an address`);
     const api = progressClient(args);
-    const cidrs = await lookup(api, EXPOSE_ID, addresses);
+    const cidrs = await lookup(api, EXPOSE_ID, addresses, exposedCidrs());
     if (cidrs.length === 0) {
       const where = positionals.length > 0 ? "there" : "in the default subnet";
       remark(args, `weave hide: no address of this host is exposed ${where}; see 'weave ps weave:expose'`);
@@ -127,7 +127,7 @@ export const hide: Command = {
       }
     }
     // One that is exposed with another prefix length, too, keeps its names; the router does not release it.
-    const left = exposedAddresses();
+    const left = new Set(exposedCidrs().map(({ address }) => address));
     const gone = cidrs.filter(({ address }) => !left.has(address));
     await whereThereIsDns(() => removeName(api, EXPOSE_ID, undefined, ipsOf(gone)));
     await release(api, EXPOSE_ID, gone);

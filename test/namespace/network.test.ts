@@ -297,6 +297,10 @@ test("attach and detach by namespace", async () => {
   expect((await a.weave("detach", "10.46.1.2/12", "--netns", netns, "mine")).trim()).toBe("10.46.1.2");
   expect((await a.weave("detach", "--netns", netns, "mine")).trim()).toBe(address);
   expect(await a.weave("ps", "mine")).toBe("");
+  // All in a subnet, whatever their prefix lengths.
+  await a.weave("attach", "10.46.1.3/24", "10.46.1.3/12", "--netns", netns, "mine");
+  expect((await a.weave("detach", "--netns", netns, "mine")).trim()).toBe("10.46.1.3 10.46.1.3");
+  expect(await a.weave("ps", "mine")).toBe("");
 });
 
 test("expose and hide", async () => {
@@ -320,7 +324,8 @@ test("expose and hide", async () => {
     await hosts.pod("thief"),
   ]);
   expect(thief.stderr).toContain("10.46.7.7/12 is already owned by weave:expose");
-  await c.weave("hide", "10.46.7.7/16");
+  await c.weave("expose", "10.46.7.7/12");
+  expect((await c.weave("hide", "net:10.46.7.0/24")).trim()).toBe("10.46.7.7 10.46.7.7");
   expect(await c.weave("dns-lookup", "twice")).toBe("");
   expect(await c.must(["ip", "-4", "addr", "show", "weave"])).not.toContain("10.46.7.7");
 });
