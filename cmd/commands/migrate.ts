@@ -7,14 +7,14 @@ import { logFile } from "../../lib/api/paths.ts";
 import { Steps } from "../../lib/api/shapes.ts";
 import { printable } from "../../lib/log/printable.ts";
 import { DEFAULT_PORT } from "../../lib/mesh/port.ts";
-import { describeMigration, findOriginal, isPending } from "../../lib/migration/migration.ts";
+import { describeMigration, findOriginal, isPending, type Original } from "../../lib/migration/migration.ts";
 import { findOriginalProcess, optionsOf, stopOriginal } from "../../lib/migration/process.ts";
 import { runningPid } from "../../lib/router/instance.ts";
 import { launchedText } from "../../lib/router/launched.ts";
 import { parseOptions } from "../../lib/router/options.ts";
 import { askLocally } from "../../lib/sys/localhttp.ts";
 import { answer, JSON_OPTION } from "../answer.ts";
-import type { Command } from "../arguments.ts";
+import { type Command, UsageError } from "../arguments.ts";
 import { CNI_FOLDERS, cniFolders, installCni } from "../cnifolders.ts";
 import { daemonArguments, startDaemon } from "../launching.ts";
 import { requireRoot } from "../main.ts";
@@ -114,6 +114,7 @@ export const migrate: Command = {
     const state = options["state"] ?? (theirs?.stateFile && pinnedPath(theirs.stateFile));
     const elsewhere = typeof state === "string" ? state : undefined;
     const original = findOriginal(elsewhere);
+    if (typeof options["state"] === "string") requireState(options["state"], original);
     const folders = cniFolders(options);
     const { bin } = folders;
     const plugins = oldPlugins(bin);
@@ -156,6 +157,19 @@ export const migrate: Command = {
     answer(args, Steps, told, "migrated: nothing of the original is left on this host");
   },
 };
+
+/** Throw if what was named as the original's state is none: its name and ranges would be given up without a word. */
+function requireState(file: string, original: Original | undefined): void {
+  if (!existsSync(file)) {
+    // The rest of a migration that was cut short.
+    if (existsSync(`${file}.migrated`)) return;
+    throw new UsageError(`--state ${file}: no such file`);
+  }
+  if (original?.error !== undefined)
+    throw new Error(
+      `--state ${file}: not the original's state: ${original.error}; name its weave-netdata.db or weavedata.db`,
+    );
+}
 
 /** Resolve once our router has done the rest; reject where that takes too long. */
 async function awaitMigration(elsewhere: string | undefined): Promise<void> {

@@ -1,7 +1,7 @@
 // A host that the original has run on: what it left there is the original's own (test/vectors/original), its router and
 // policy controller killed. Ours takes over under traffic.
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { addVeth, DIST, eventually, type Host, Hosts, must } from "../support/hosts.ts";
 import { addPod, type Pod, ping, podCommand } from "../support/pods.ts";
@@ -152,6 +152,29 @@ test("a state file that cannot be read is left where it is, and said to be", asy
   await eventually("nothing is left in the kernel", leftovers, (left) => left === "");
   expect(existsSync(state("weave-netdata.db"))).toBe(true);
 }, 300_000);
+
+test("a file that was named as the state has to be one", async () => {
+  const file = join(hosts.folder, "named.db");
+  const said = async () => {
+    const command = [join(DIST, "weave"), "migrate", "--dry-run", "--state", file];
+    const { code, stdout, stderr } = await host.exec(command, { env: host.env });
+    return [code, stdout, stderr];
+  };
+  expect(await said()).toEqual([
+    ...[2, "", `weave migrate: --state ${file}: no such file (see 'weave migrate --help')\n`],
+  ]);
+  writeFileSync(file, "no file of bolt at all");
+  expect(await said()).toEqual([
+    ...[
+      1,
+      "",
+      expect.stringContaining(`--state ${file}: not the original's state: not a bolt file; name its `),
+    ],
+  ]);
+  // It was taken over, and the rest of the migration was not.
+  renameSync(file, `${file}.migrated`);
+  expect((await said())[0]).toBe(0);
+});
 
 describe("weave migrate", () => {
   /** Something that looks like the original's router, with its options and its state in a folder of its own. */
