@@ -1,7 +1,6 @@
 // The kernel's clocks (clock_gettime(2), linux/time.h), and what it counts of a thread (proc_pid_schedstat(5)).
-
-import { KeptFile } from "./keptfile.ts";
 import { syscall } from "./syscall.ts";
+import { textOf } from "./textfile.ts";
 
 const CLOCK = { realtime: 0, monotonic: 1, boottime: 7 } as const;
 
@@ -30,19 +29,8 @@ export const boottimeMs = (): number => Number(clockGettime(CLOCK.boottime) / 1_
 /** Return the ms that this thread has run and those it has waited for a processor; 0 from kernels that do not count them. */
 function scheduledMs(): readonly [ran: number, waited: number] {
   // In nanoseconds; then slices.
-  const [ran = 0, waited = 0] = scheduled().split(" ").map(Number);
+  const [ran = 0, waited = 0] = textOf("/proc/thread-self/schedstat").split(" ").map(Number);
   return [ran / 1e6 || 0, waited / 1e6 || 0];
-}
-
-/** Of this thread: each loads this module for itself. */
-const schedstat = new KeptFile("/proc/thread-self/schedstat");
-
-function scheduled(): string {
-  try {
-    return schedstat.read();
-  } catch {
-    return "";
-  }
 }
 
 /** Return the ms that this thread has run or waited for a processor. */
