@@ -8,9 +8,12 @@ import { limitNextProgram } from "./confine.ts";
 import type { DaemonName } from "./privileges.ts";
 import { trySyscall } from "./syscall.ts";
 
-/** Calls of a function before each of the three compilers; the path of frames gets there soon. */
+/**
+ * Calls of a function before each of the three compilers, 15 of these a call; the path of frames gets there soon. What a timer
+ * calls once a second does within minutes of a lower threshold, one function after the other, for code that does little.
+ */
 export const ENGINE_OPTIONS = {
-  BUN_JSC_thresholdForJITAfterWarmUp: "2000",
+  BUN_JSC_thresholdForJITAfterWarmUp: "20000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   // Heap size in bytes at the first collection: with the default of 8 MiB, a start collects twice and frees hardly anything.
@@ -19,7 +22,7 @@ export const ENGINE_OPTIONS = {
   // is followed by collections that free little.
   BUN_JSC_collectionTimerMaxPercentCPU: "0.0005",
   // Ms between looks for garbage beside those that allocation brings about; by default a second, idle or not.
-  BUN_GC_TIMER_INTERVAL: "30000",
+  BUN_GC_TIMER_INTERVAL: "120000",
   // Ms between looks into pages in use for free blocks to give back: by default 0.1 s, which costs a fifth of what an idle
   // router takes.
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",

@@ -110,7 +110,7 @@ describe("a router in the background", () => {
       "number",
       expect.any(Number),
     ]);
-    expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "30000" });
+    expect(env).toMatchObject({ A: "1", WEAVE_LAUNCHER_FD: "3", BUN_GC_TIMER_INTERVAL: "120000" });
     expect([daemon.pid, unreferenced, existsSync(log)]).toEqual([77, 1, true]);
     expect([daemon.started, daemon.warnings]).toEqual([STARTED, [{ warning: "one" }]]);
     // The event loop's own copy of the pipe is closed a little later.

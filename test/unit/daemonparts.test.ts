@@ -19,12 +19,12 @@ import * as syscalls from "../../lib/sys/syscall.ts";
 import * as textfile from "../../lib/sys/textfile.ts";
 
 const ENGINE = {
-  BUN_JSC_thresholdForJITAfterWarmUp: "2000",
+  BUN_JSC_thresholdForJITAfterWarmUp: "20000",
   BUN_JSC_thresholdForOptimizeAfterWarmUp: "20000",
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   BUN_JSC_largeHeapSize: "16777216",
   BUN_JSC_collectionTimerMaxPercentCPU: "0.0005",
-  BUN_GC_TIMER_INTERVAL: "30000",
+  BUN_GC_TIMER_INTERVAL: "120000",
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "10000",
   MIMALLOC_PURGE_DELAY: "10000",
 };
