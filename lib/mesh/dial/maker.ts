@@ -23,7 +23,7 @@ const CHECK_DELAY_MS = 10;
 const CHECK_DELAY_PER_TARGET_MS = 0.2;
 const CHECK_DELAY_PER_CONNECTION_MS = 0.005;
 /** Addresses that are looked for in gossip, for each connection up to the limit. */
-const ENOUGH_ADDRESSES = 8;
+const ENOUGH_ADDRESSES = 32;
 /** Its multiples are spread evenly over 0 to 1. */
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 /** Attempts at what gossip tells of, beyond the first burst, begin together with others. */
