@@ -6,6 +6,7 @@ import { findOriginalProcess } from "../migration/process.ts";
 import { reasonOf } from "../sys/reason.ts";
 import { clockFinding } from "./clock.ts";
 import { type CniQuestions, cniFindings } from "./cni.ts";
+import { configuredFindings } from "./configured.ts";
 import { crashFindings } from "./crashes.ts";
 import { expectedEncapsulation, usedEncapsulation } from "./encapsulation.ts";
 import { filterFindings } from "./filter.ts";
@@ -41,6 +42,7 @@ export async function diagnose(api: ApiClient, cni: CniQuestions): Promise<Findi
       networkFindings({ encapsulation, range, kubernetes, running, auto: report?.Router.Mtu?.Auto ?? false }),
     ),
     ...guarded("links", () => linkFindings(running, report && portOf(report))),
+    ...guarded("configured", configuredFindings),
     ...guarded("forward", () => filterFindings(running)),
     ...guarded("forward", foreignForwardFindings),
     ...guarded("firewalld", () => firewalldFindings(port)),

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseCidr } from "../../lib/address/ipv4.ts";
 import { applyFixes } from "../../lib/doctor/apply.ts";
+import { configuredFindings } from "../../lib/doctor/configured.ts";
 import { filterFindings, forwardPolicy } from "../../lib/doctor/filter.ts";
 import { firewalldFindings } from "../../lib/doctor/firewalld.ts";
 import { type Fix, planFixes } from "../../lib/doctor/fix.ts";
@@ -22,7 +23,7 @@ import * as instances from "../../lib/router/instance.ts";
 import { inNetns } from "../../lib/sys/netns.ts";
 import * as holders from "../../lib/sys/portholder.ts";
 import { takenPorts } from "../../lib/sys/portholder.ts";
-import { bareContainer, indexOf, inHost, isRoot, nft } from "../support/newnetns.ts";
+import { bareContainer, indexOf, inHost, ip, isRoot, nft, veth } from "../support/newnetns.ts";
 
 let folder: string;
 const before = process.env["WEAVE_RUN_DIR"];
@@ -133,6 +134,50 @@ describe.if(isRoot)("our table of nftables", () => {
       expect(finding?.fixes).toEqual([{ action: "remove-filter", table: true, variants: [] }]);
       bridge(nl);
       expect(leftoverFindings(undefined)[0]?.level).toBe("ok");
+    });
+  });
+});
+
+describe.if(isRoot)("links of ours that another program configures", () => {
+  const texts = () => configuredFindings().map(({ level, found }) => [level, found]);
+  const port = (nl: NetlinkSocket, name: string) => {
+    veth(nl, name);
+    ip("link", "set", name, "master", "weave");
+  };
+
+  test("are none where only the bridge has an address", () => {
+    inHost((nl) => {
+      bridge(nl, true);
+      port(nl, "vethweplab");
+      expect(texts()).toEqual([]);
+    });
+  });
+
+  test("are told, of links of the bridge alone", () => {
+    inHost((nl) => {
+      bridge(nl, true);
+      for (const name of ["vethweplab", "vethweplcd"]) port(nl, name);
+      veth(nl, "vethweother", "169.254.9.9/16");
+      veth(nl, "eth7", "169.254.8.8/16");
+      ip("addr", "add", "169.254.1.2/16", "dev", "vethweplcd");
+      const said = "vethweplcd has 169.254.1.2/16: another program configures links of weave";
+      expect(texts()).toEqual([["warning", said]]);
+      ip("route", "add", "default", "dev", "vethweplab");
+      const all = `vethweplab has a default route, ${said}`;
+      expect(texts()).toEqual([["problem", all]]);
+    });
+  });
+
+  test("are three by name", () => {
+    inHost((nl) => {
+      bridge(nl);
+      for (const i of [1, 2, 3, 4, 5]) {
+        port(nl, `vethwepl${i}`);
+        ip("addr", "add", `169.254.1.${i}/16`, "dev", `vethwepl${i}`);
+      }
+      expect(texts()[0]?.[1]).toMatch(
+        /^vethwepl1 has 169\.254\.1\.1\/16, vethwepl2 .*, vethwepl3 .*, and 2 more: /,
+      );
     });
   });
 });

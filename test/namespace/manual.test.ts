@@ -26,6 +26,7 @@ const NOT_A_COMMAND: readonly RegExp[] = [
   /^(http:\/\/127\.0\.0\.1:6784\/ui\/|from another machine: )/, // what ui says
   /^(weave is running|name |range |overlay |peers )/, // what launch says
   /^unmanaged-devices=/, // a setting of NetworkManager
+  /^denyinterfaces /, // a setting of dhcpcd
   /^(services:|networks:|default:|driver: |ipam: |web: |db: )/, // a compose file
   /^("hooks"|"createRuntime"|"args"|"poststop"|}$)/, // a bundle's configuration
   /^(group "|network {|mode = |port "|"environment": )/, // jobs of Nomad and ECS
