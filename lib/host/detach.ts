@@ -28,8 +28,9 @@ export function detach(links: readonly ContainerLink[]): (boolean | Error)[] {
 
 /**
  * Mark links of containers as leaving: the next router removes them where this process ends before it does. A link that is not
- * in the namespace, or is another container's there, is looked up by its alias. The outcome for each is whether it is certainly gone: not while a container veth
- * without our alias exists (from an older version), or the error of that container. Links that are not ours stay.
+ * in the namespace, or is another container's there, is looked up by its alias. The outcome for each is whether it is certainly
+ * gone: not while a container veth without our alias exists (from an older version), or the error of that container. Links that
+ * are not ours stay.
  */
 export function beginDetach(links: readonly ContainerLink[]): Detaching {
   using host = new NetlinkSocket(NETLINK_ROUTE);

@@ -44,11 +44,13 @@ function found(entries: readonly Entry[]) {
     room: room(entries),
     perPeer: PEERS.map((peer) => room(entries.filter(({ origin }) => origin === peer))),
     origins: PEERS.filter((peer) => entries.some(({ origin }) => origin === peer)),
+    // Each address once, however many holders have given it the name.
     names: ALL_NAMES.map((name) =>
-      living
-        .filter(({ hostname }) => hostname.toLowerCase() === name.toLowerCase())
-        .map(({ address }) => address)
-        .sort(),
+      ADDRESSES.filter((address) =>
+        living.some(
+          (entry) => entry.address === address && entry.hostname.toLowerCase() === name.toLowerCase(),
+        ),
+      ),
     ),
     reverse: ADDRESSES.map(
       (address) => living.filter((entry) => entry.address === address).sort(compareEntries)[0]?.hostname,
