@@ -353,6 +353,32 @@ describe("the maker", () => {
     expect(dialled()).toEqual([]);
   });
 
+  test.each([true, false])(
+    "dials it soon again if it refuses us once, however short connections were before; named: %p",
+    async (named) => {
+      const { subject, clock, dialled, connection, fail } = maker({ discovery: !named });
+      if (named) await subject.connect(["10.0.0.2"], false);
+      const inbound = () => connection(peer(2), "10.0.0.2:40000", false);
+      for (let i = 0; i < 12; i++) {
+        const short = inbound();
+        subject.created(short);
+        clock.advance(5_000);
+        subject.ended(short, failure);
+      }
+      const lost = inbound();
+      subject.created(lost);
+      clock.advance(1_000);
+      dialled();
+      subject.redial(lost);
+      subject.ended(lost, failure);
+      clock.advance(400);
+      expect(dialled()).toEqual(["10.0.0.2:6783"]);
+      fail("10.0.0.2:6783");
+      clock.advance(1_000);
+      expect(dialled()).toEqual(["10.0.0.2:6783"]);
+    },
+  );
+
   test("dials all again, at once, when the network of this host has changed, but for ourself and refused ones", async () => {
     const { subject, clock, dialled, cancelled, fail, connection } = maker();
     await subject.connect(["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"], false);

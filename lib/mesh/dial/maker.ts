@@ -197,11 +197,14 @@ export class ConnectionMaker {
 
   /**
    * Dial the peer of a connection that is about to end by a fault of this host: its address went, or it slept. The peer
-   * may not know where we are, and no other peer may tell us where it is.
+   * may not know where we are, and no other peer may tell us where it is. It may not have noticed yet, and refuse us once:
+   * connections that ended soon before must not make us wait then.
    */
   redial({ address, outbound, remote }: LocalConnection): void {
     const dial = dialable(address, outbound, this.params.port);
-    if (!dial || !this.params.discovery) return;
+    if (!dial) return;
+    this.#schedule.reset(dial);
+    if (!this.params.discovery) return;
     this.#lost.set(remote.name, { address: dial, since: this.params.clock.now() });
   }
 
