@@ -75,7 +75,7 @@ const SMALL = 16;
 function sortLevel(from: number, to: number, level: number): void {
   if (to - from > SMALL) {
     const all = numbersByName();
-    for (let i = 0, at = from; at < to; i++) {
+    for (let i = 0, at = from; at < to && i < all.length; i++) {
       const peer = all[i] as number;
       if (stamps[peer] === level) found[at++] = peer;
     }
