@@ -1,15 +1,15 @@
 // Links of ours to which another program has given addresses or routes. They only carry frames between the bridge, containers and
 // other hosts: a default route by one of them can take what the host sends.
 import { formatCidr } from "../address/ipv4.ts";
-import { BRIDGE } from "../host/names.ts";
+import { BRIDGE, isContainerVeth } from "../host/names.ts";
 import { addressList } from "../netlink/address.ts";
 import { type Link, linkList } from "../netlink/link.ts";
 import { routeList } from "../netlink/route.ts";
 import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { isVxlanLink } from "../overlay/datapath/links.ts";
 import { type Finding, problem, warning } from "./finding.ts";
 
 const CHECK = "configured";
-const OURS = /^(vxlan-|sleeve-|vethwe)/;
 /** Links that are named; a program that configures one configures all of its kind. */
 const SHOWN = 3;
 
@@ -19,13 +19,15 @@ export function configuredFindings(): Finding[] {
   const links = linkList(route);
   const bridge = links.find(({ name, kind }) => name === BRIDGE && kind === "bridge");
   if (!bridge) return [];
-  const ours = links.filter((link) => OURS.test(link.name) && isPort(link, bridge));
+  const ours = links.filter((link) => isOurs(link, bridge));
   const addresses = addressList(route);
-  const routes = ours.map(({ index }) => routeList(route, { link: index }));
-  const found = ours.flatMap(({ name, index }, i) => {
+  const defaults = new Set(
+    routeList(route).flatMap(({ destination, link }) => (destination.prefix === 0 ? [link] : [])),
+  );
+  const found = ours.flatMap(({ name, index }) => {
     const all = [
       ...addresses.filter((address) => address.index === index).map(({ cidr }) => formatCidr(cidr)),
-      ...(routes[i]?.some(isDefault) ? ["a default route"] : []),
+      ...(defaults.has(index) ? ["a default route"] : []),
     ];
     return all.length > 0 ? [`${name} has ${all.join(" and ")}`] : [];
   });
@@ -34,9 +36,10 @@ export function configuredFindings(): Finding[] {
   const what = `${found.slice(0, SHOWN).join(", ")}${more}: another program configures links of weave`;
   const advice =
     "exempt them there (see 'weave help troubleshooting': dhcpcd, NetworkManager, systemd-networkd), then 'ip addr flush dev LINK'";
-  return [(routes.flat().some(isDefault) ? problem : warning)(CHECK, what, advice)];
+  return [(ours.some(({ index }) => defaults.has(index)) ? problem : warning)(CHECK, what, advice)];
 }
 
-const isPort = ({ master, kind }: Link, bridge: Link) => master === bridge.index || kind === "tun";
-const isDefault = ({ destination }: { readonly destination: { readonly prefix: number } }) =>
-  destination.prefix === 0;
+/** Whether a link is a port of the bridge that we have made, or the TAP link of sleeve, which need not be one. */
+const isOurs = (link: Link, bridge: Link) =>
+  (link.kind === "tun" && link.name.startsWith("sleeve-")) ||
+  (link.master === bridge.index && (isContainerVeth(link.name) || isVxlanLink(link)));
